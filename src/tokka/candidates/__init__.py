@@ -1,0 +1,2 @@
+"""A candidate opened: weights, prompt and retrieval in one object that answers.
+`opening.open_candidate`."""

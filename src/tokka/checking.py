@@ -1,0 +1,323 @@
+"""What can be said without running: mistakes, what the model will see, what is done already.
+
+    found = check_project(project)        # tokka check
+    steps = status_of(project)["steps"]   # tokka status
+
+`check` proves prompt parity: the same question rendered for training, for the exam and for service
+must give the same token ids.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from tokka.errors import Mistakes, TokkaError, UsageError
+from tokka.models.prompting import compose
+from tokka.pipeline import Build, Observer, prepare, renderer_of
+from tokka.project import Project
+from tokka.records import Arm, Dropped, Example, Message, Messages, PromptSpec, Question, Results
+from tokka.store import Workspace, read_records
+
+
+class Quiet:
+    """An observer that says nothing."""
+
+    def task(self, label: str, total: float | None) -> Any:
+        from contextlib import nullcontext
+
+        class Nothing:
+            def advance(self, n: float = 1, note: str = "") -> None:
+                """Nobody is watching."""
+
+        return nullcontext(Nothing())
+
+    def notice(self, text: str) -> None:
+        """Nobody is listening."""
+
+
+@dataclass(frozen=True, slots=True)
+class TokenView:
+    """A conversation as tokens. `pieces[learnt_from:]` is learnt; `special` are places of special
+    ids."""
+
+    title: str
+    pieces: tuple[str, ...]
+    ids: tuple[int, ...]
+    learnt_from: int
+    special: frozenset[int]
+
+
+@dataclass(frozen=True, slots=True)
+class Proof:
+    text: str
+    holds: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    summary: str
+    views: tuple[TokenView, ...]
+    shared: int
+    proofs: tuple[Proof, ...]
+    dropped: tuple[Dropped, ...]
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "summary": self.summary,
+            "views": [{**asdict(v), "special": sorted(v.special)} for v in self.views],
+            "shared_prefix_tokens": self.shared,
+            "proofs": [asdict(p) for p in self.proofs],
+            "dropped": [d.model_dump(mode="json") for d in self.dropped],
+        }
+
+
+def check_project(
+    project: Project, arm_name: str | None = None, observer: Observer | None = None
+) -> Checked:
+    """Read everything, change nothing but caches. Raises Mistakes with all mistakes of all
+    files."""
+    if arm_name is not None and arm_name not in project.arms:
+        raise UsageError(f"no arm {arm_name!r}; the project has: {', '.join(project.arms)}")
+    build = _prepared(project, observer or Quiet())
+    arm = _shown_arm(project, arm_name)
+    dropped = [*build.dropped, *_unreadable(project)]
+    questions = [q for step in build.exams.values() for q in step.questions()]
+    counts = ", ".join(f"{n}: {s.exam.questions} questions" for n, s in build.exams.items())
+    examples = _examples(build, arm)
+    summary = (
+        f"{project.file.name}: no mistakes. {len(project.arms)} arms; {counts}; "
+        f"{len(examples)} training examples; shown: arm {arm.name}"
+    )
+    if build.base is None:
+        note = Proof("the endpoint hides its tokens: prompts are hashed as messages", True)
+        return Checked(summary, (), 0, (note,), tuple(dropped))
+    views, shared, proofs = _tokens(build, arm, examples, questions)
+    return Checked(summary, views, shared, proofs, tuple(dropped))
+
+
+def _prepared(project: Project, observer: Observer) -> Build:
+    """Every exam and example file is read, so that the mistakes of all of them arrive together."""
+    from tokka.dataset.examples import read_examples
+    from tokka.exam.importing import read_exam
+    from tokka.pipeline import example_files
+
+    mistakes: list[str] = []
+    for name, spec in project.exams.items():
+        try:
+            read_exam(project.resolve(spec.path), name, spec.role, spec.normalisation)
+        except Mistakes as found:
+            mistakes += found.items
+        except TokkaError as error:
+            mistakes.append(str(error))
+    for file in example_files(project):
+        try:
+            read_examples(project.resolve(file))
+        except Mistakes as found:
+            mistakes += found.items
+        except TokkaError as error:
+            mistakes.append(str(error))
+    if mistakes:
+        raise Mistakes(f"{project.file}: {len(mistakes)} mistakes in its files", mistakes)
+    return prepare(project, observer)
+
+
+def _unreadable(project: Project) -> list[Dropped]:
+    from tokka.corpus.reading import read_folder
+
+    if not project.corpus:
+        return []
+    _, dropped = read_folder([project.resolve(c) for c in project.corpus], project.skip)
+    return dropped
+
+
+def _shown_arm(project: Project, name: str | None) -> Arm:
+    if name is not None:
+        return project.arms[name]
+    trained = [arm for arm in project.arms.values() if arm.weights]
+    return (trained or list(project.arms.values()))[0]
+
+
+def _examples(build: Build, arm: Arm) -> list[Example]:
+    files = [stage.finetune.data for stage in arm.weights] or list(build.examples)[:1]
+    if not files:
+        return []
+    return read_records(build.examples[files[0]] / "examples.jsonl", Example)
+
+
+def _tokens(
+    build: Build, arm: Arm, examples: Sequence[Example], questions: Sequence[Question]
+) -> tuple[tuple[TokenView, ...], int, tuple[Proof, ...]]:
+    from tokka.candidates.opening import asked
+    from tokka.training.lessons import lesson
+
+    renderer = renderer_of(build)
+    language = build.project.language
+    spec = PromptSpec(system=arm.prompt.system, format=arm.prompt.format)
+
+    def messages(turns: Messages) -> Messages:
+        return compose(turns, spec=spec, language=language)
+
+    def view(title: str, ids: tuple[int, ...], learnt_from: int) -> TokenView:
+        pieces = tuple(renderer.pieces(ids))  # type: ignore[attr-defined]
+        ends = renderer.stop_ids | {getattr(renderer, "bos_id", None)}
+        special = frozenset(i for i, token in enumerate(ids) if token in ends)
+        return TokenView(title, pieces, ids, learnt_from, special)
+
+    views: list[TokenView] = []
+    if examples:
+        example = examples[0]
+        taught = lesson(
+            example.id,
+            messages(example.messages[:-1]),
+            example.messages[-1].content,
+            renderer,
+            10**9,
+        )
+        views.append(view(f"training example {example.id}", taught.ids, taught.start))
+    question = questions[0]
+    posed = renderer.prompt(messages(question.messages)).ids
+    title = f"exam question {question.id}"
+    if question.choices:
+        posed += renderer.option(question.choices[0])
+        title += ", first option"
+    views.append(view(title, posed, len(posed)))
+    text = "この規程の改定日はいつですか。" if language == "ja" else "When was this rule revised?"
+    served = renderer.prompt(messages(asked(text).messages)).ids
+    views.append(view("served request", served, len(served)))
+    shared = _common([v.ids for v in views])
+    return (
+        tuple(views),
+        shared,
+        (
+            _parity(question, messages, renderer),
+            *_ends(views, renderer),
+        ),
+    )
+
+
+def _common(rows: Sequence[tuple[int, ...]]) -> int:
+    count = 0
+    for column in zip(*rows, strict=False):
+        if len(set(column)) > 1:
+            break
+        count += 1
+    return count
+
+
+def _parity(question: Question, messages: Any, renderer: Any) -> Proof:
+    """The same question as a training example, in the exam and as a request: one and the same
+    prompt."""
+    from tokka.candidates.opening import asked
+    from tokka.training.lessons import lesson
+
+    text = question.messages[-1].content
+    exam = renderer.prompt(messages(question.messages))
+    service = renderer.prompt(messages(asked(text).messages))
+    turns = (Message(role="user", content=text),)
+    taught = lesson("parity", messages(turns), "x", renderer, 10**9)
+    same = exam.ids == service.ids == taught.ids[: taught.start]
+    single = len(question.messages) == 1
+    return Proof(
+        f"question {question.id} has the same {len(exam.ids)} prompt tokens in training, exam and "
+        f"service (sha256 {exam.sha256[:16]})",
+        same or not single,
+    )
+
+
+def _ends(views: Sequence[TokenView], renderer: Any) -> list[Proof]:
+    proofs = []
+    bos = getattr(renderer, "bos_id", None)
+    if bos is not None and not renderer.chat_template:
+        proofs.append(
+            Proof(
+                "BOS stands exactly once, at the start", all(v.ids.count(bos) == 1 for v in views)
+            )
+        )
+    for v in views:
+        if v.learnt_from < len(v.ids):
+            learnt = set(v.ids[v.learnt_from :])
+            proofs.append(
+                Proof("the answer's end (EOS) is learnt", bool(renderer.stop_ids & learnt))
+            )
+    return proofs
+
+
+def planned_steps(project: Project) -> list[str]:
+    """What a run would do, in words."""
+    steps = [f"read and chunk {', '.join(project.corpus)}"] if project.corpus else []
+    for arm in project.arms.values():
+        parts = [f"train an adapter on {s.finetune.data}" for s in arm.weights]
+        if arm.retrieval:
+            parts.append("build its index")
+        steps.append(f"arm {arm.name}: {', '.join(parts) or 'nothing to build'}")
+    steps += [f"sit exam {name} with every arm" for name in project.exams]
+    return [*steps, f"compare with {project.policy.control} and write the report"]
+
+
+def status_of(project: Project) -> dict[str, Any]:
+    """Steps finished, unfinished and to do; whether a run is at work; the last summary."""
+    from filelock import FileLock, Timeout
+
+    from tokka.store import read_json
+
+    workspace = Workspace(project.root / ".tokka")
+    rows = []
+    for folder in workspace.finished():
+        manifest = workspace.manifest(folder)
+        rows.append(_row(manifest.step, manifest.inputs, "done", manifest.seconds))
+    for folder in workspace.unfinished():
+        rows.append(_row(folder.name.split("-")[0], {}, "unfinished", None))
+    running = False
+    lock = workspace.root / "run.lock"
+    if lock.exists():
+        try:
+            with FileLock(str(lock)).acquire(timeout=0):
+                running = False
+        except Timeout:
+            running = True
+    out = workspace.root / "reports" / project.file.stem
+    candidates = {
+        p.stem for p in (workspace.root / "candidates" / project.file.stem).glob("*.json")
+    }
+    rows += [
+        {
+            "step": "arm",
+            "of": arm,
+            "state": "done" if arm in candidates else "to do",
+            "seconds": None,
+        }
+        for arm in project.arms
+    ]
+    results = read_json(out / "results.json") if (out / "results.json").exists() else None
+    key = "summary_ja" if project.language == "ja" else "summary_en"
+    return {
+        "project": project.name,
+        "workspace": str(workspace.root),
+        "steps": rows,
+        "running": running,
+        "verdict": results[key] if results else None,
+        "report": str(out / "report.html") if results else None,
+    }
+
+
+def _row(step: str, inputs: Any, state: str, seconds: float | None) -> dict[str, Any]:
+    of = inputs.get("name") or inputs.get("candidate") or ""
+    return {"step": step, "of": of, "state": state, "seconds": seconds}
+
+
+@dataclass(frozen=True, slots=True)
+class LastReport:
+    results: Results
+    path: Path
+
+
+def last_report(project: Project) -> LastReport:
+    from tokka.store import read_record
+
+    folder = project.root / ".tokka" / "reports" / project.file.stem
+    if not (folder / "report.html").exists():
+        raise UsageError(f"no report yet; make one with: tokka run {project.file}")
+    return LastReport(read_record(folder / "results.json", Results), folder / "report.html")

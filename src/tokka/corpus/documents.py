@@ -1,0 +1,71 @@
+"""One text with its facts → `Document`: what every reader calls last.
+
+>>> build("# 融資規程\\n限度額は…", "rules/loan.md").title
+'融資規程'
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from pathlib import PurePosixPath
+
+from tokka.errors import ItemError
+from tokka.records import Document
+
+_MARKDOWN_HEADING = re.compile(r"^ {0,3}#{1,6}[ \t]+(.+?)[ \t]*#*$", re.MULTILINE)
+_JAPANESE = re.compile("[぀-ヿ㐀-鿿豈-﫿ｦ-ﾟ]")
+_SENTENCE_END = "。．.!?！？、,，:：;；"
+_TITLE_CHARACTERS = 40
+
+
+def build(
+    text: str,
+    document_id: str,
+    *,
+    source: str = "",
+    title: str = "",
+    language: str = "",
+    page_starts: tuple[int, ...] = (),
+    licence: str = "",
+    access: tuple[str, ...] = (),
+    valid_from: str | None = None,
+    valid_to: str | None = None,
+) -> Document:
+    """A Document whose title and language are found in the text where they aren't given.
+
+    `sha256` is of the text in UTF-8, so that a re-saved file with the same words is the same.
+    Raises ItemError for a text without any visible character.
+    """
+    if not text.strip():
+        raise ItemError(f"read: {document_id} is empty; fill it or list it under corpus.skip")
+    return Document(
+        id=document_id,
+        text=text,
+        source=source or document_id,
+        title=title.strip() or title_of(text, document_id),
+        language=language or language_of(text),
+        sha256=hashlib.sha256(text.encode()).hexdigest(),
+        licence=licence,
+        access=access,
+        valid_from=valid_from,
+        valid_to=valid_to,
+        page_starts=page_starts,
+    )
+
+
+def title_of(text: str, document_id: str) -> str:
+    """The first heading; else a short first line that isn't a sentence; else the file's stem."""
+    if heading := _MARKDOWN_HEADING.search(text[:20_000]):
+        return heading[1].strip()
+    first = text.lstrip().split("\n", 1)[0].strip()
+    if len(first) <= _TITLE_CHARACTERS and "|" not in first and first[-1] not in _SENTENCE_END:
+        return first
+    return PurePosixPath(document_id).stem
+
+
+def language_of(text: str) -> str:
+    """ "ja" when a fifth of the letters are kana or kanji, else "en"."""
+    sample = text[:20_000]
+    letters = sum(character.isalpha() for character in sample)
+    return "ja" if letters and len(_JAPANESE.findall(sample)) >= 0.2 * letters else "en"

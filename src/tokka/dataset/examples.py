@@ -1,0 +1,260 @@
+"""Read training examples, and choose shots from them.
+
+JSON lines → `Example`s. A row is {"messages": […]}, or {"question", "answer"}, {"prompt",
+"completion"}, {"instruction", "input", "output"}; beside it id, fact_id, document_ids, origin,
+split. All mistakes in a file are reported at once, with their lines.
+
+>>> examples = read_examples(Path("examples.jsonl"))
+>>> shots = fixed_shots(examples, k=4, seed=0)
+"""
+
+from __future__ import annotations
+
+import difflib
+import gzip
+import hashlib
+import json
+import re
+import unicodedata
+import zlib
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from tokka.errors import Mistakes, UsageError
+from tokka.records import Example, Message, Messages, fingerprint
+
+# One similarity for each text, higher is nearer: (question, texts) → scores.
+Similarity = Callable[[str, Sequence[str]], Sequence[float]]
+
+_ABOUT = ("id", "fact_id", "document_ids", "origin", "split")
+_PAIRS = (("question", "answer"), ("prompt", "completion"), ("instruction", "output"))
+_FIELDS = ("messages", *(name for pair in _PAIRS for name in pair), "input", "system", *_ABOUT)
+_ROLES = ("system", "user", "assistant")
+
+
+def read_examples(path: Path) -> list[Example]:
+    """The examples of a file, plain or gzipped, in its order.
+
+    Raises Mistakes naming every bad row; UsageError where the file can't be read at all. A row
+    without id gets one from its content.
+    """
+    found: list[tuple[int, Example]] = []
+    mistakes: list[str] = []
+    for line, text in enumerate(_read(path).split("\n"), 1):
+        if not text.strip():
+            continue
+        wrong: list[str] = []
+        example = _example(text, wrong)
+        mistakes.extend(f"example: {reason} ({path.name}:{line})" for reason in wrong)
+        if example is not None and not wrong:
+            found.append((line, example))
+    mistakes.extend(_repeats(found, path.name))
+    if not found and not mistakes:
+        raise UsageError(
+            f'example: {path} is empty; write rows like {{"question": …, "answer": …}}'
+        )
+    if mistakes:
+        raise Mistakes(f"examples: {len(mistakes)} mistakes in {path}", mistakes)
+    return [example for _, example in found]
+
+
+def fixed_shots(examples: Sequence[Example], k: int, seed: int) -> tuple[Example, ...]:
+    """`k` training examples of different facts, the same for every question.
+
+    They depend on the examples' ids and the seed, not on the order of the list. Raises UsageError
+    where the examples hold fewer than `k` different facts.
+    """
+    ranked = sorted(
+        (example for example in examples if example.split == "train"),
+        key=lambda e: (hashlib.sha256(f"{seed}\x00{e.id}".encode()).digest(), e.id),
+    )
+    return _different_facts(ranked, k)
+
+
+def nearest_shots(
+    question_text: str, examples: Sequence[Example], k: int, similarity: Similarity | None = None
+) -> tuple[Example, ...]:
+    """The `k` training examples of different facts whose questions are most similar, nearest last.
+
+    The nearest stands last because it is then closest to the question in the prompt. Without
+    `similarity`, character pairs are compared (`bigram_similarity`). Ties go by id.
+    """
+    train = sorted((e for e in examples if e.split == "train"), key=lambda e: e.id)
+    scores = (similarity or bigram_similarity)(question_text, [asked(e) for e in train])
+    ranked = [e for _, e in sorted(zip(scores, train, strict=True), key=lambda pair: -pair[0])]
+    return tuple(reversed(_different_facts(ranked, k)))
+
+
+def bigram_similarity(question: str, texts: Sequence[str]) -> list[float]:
+    """Dice's coefficient of the character pairs, in [0, 1]; needs no model and suits Japanese."""
+    wanted = _pairs(question)
+    sets = [_pairs(text) for text in texts]
+    return [2 * len(wanted & own) / max(1, len(wanted) + len(own)) for own in sets]
+
+
+def asked(example: Example) -> str:
+    """What the user says in the example."""
+    return "\n".join(message.content for message in example.messages if message.role == "user")
+
+
+# ---- one row ----------------------------------------------------------------------------------
+
+
+def _example(text: str, wrong: list[str]) -> Example | None:
+    try:
+        row = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        wrong.append(f"not valid JSON: {getattr(error, 'msg', error)}; correct the row")
+        return None
+    if not isinstance(row, dict):
+        wrong.append(f"a row must be an object with fields, got {type(row).__name__}")
+        return None
+    if "instruction" not in row:  # published instruction data carries fields of its own
+        wrong.extend(_unknown(name) for name in row if name not in _FIELDS)
+    messages = _messages(row, wrong)
+    about = {name: _text(row, name, wrong) for name in ("id", "fact_id", "origin")}
+    split: Literal["train", "dev"] = "dev" if row.get("split") == "dev" else "train"
+    if row.get("split") not in (None, "train", "dev"):
+        wrong.append(f"split must be train or dev, got {row['split']!r}")
+    document_ids = row.get("document_ids") or []
+    if not isinstance(document_ids, list) or not all(isinstance(d, str) for d in document_ids):
+        wrong.append(f"document_ids must be a list of texts, got {str(document_ids)[:40]!r}")
+        document_ids = []
+    if wrong or not messages:
+        return None
+    content = [[m.role, m.content] for m in messages]
+    return Example(
+        id=about["id"] or f"ex-{fingerprint(content)[:12]}",
+        messages=messages,
+        fact_id=about["fact_id"],
+        document_ids=tuple(document_ids),
+        origin=about["origin"] or "label",
+        split=split,
+    )
+
+
+def _messages(row: dict[str, Any], wrong: list[str]) -> Messages:
+    pairs = [pair for pair in _PAIRS if any(row.get(name) is not None for name in pair)]
+    given = row.get("messages")
+    if given is not None and pairs:
+        wrong.append(f"both 'messages' and {pairs[0][0]!r} are given; keep one")
+        return ()
+    if given is None:
+        if len(pairs) != 1:
+            names = " and ".join(repr(pair[0]) for pair in pairs) or "none"
+            wrong.append(f"needs messages, or question and answer; got {names}")
+            return ()
+        given = _conversation(row, *pairs[0])
+    if not isinstance(given, list) or not given or not all(_is_message(m) for m in given):
+        wrong.append('messages must be a list of {"role": …, "content": …}')
+        return ()
+    messages = tuple(Message(role=m["role"], content=m["content"].strip()) for m in given)
+    if messages[-1].role != "assistant":
+        wrong.append(f"the last message must be the assistant's, got {messages[-1].role}'s")
+    elif not messages[-1].content:
+        wrong.append("the answer is empty; write what is to be learnt")
+    if not any(m.role == "user" for m in messages):
+        wrong.append("no message is the user's; write what is asked")
+    if any(not m.content for m in messages[:-1]):
+        wrong.append("the question is empty; write what is asked")
+    return messages
+
+
+def _conversation(row: dict[str, Any], asks: str, answers: str) -> list[dict[str, Any]]:
+    question = row.get(asks) or ""
+    if asks == "instruction" and row.get("input"):
+        question = f"{question}\n\n{row['input']}"
+    system = [{"role": "system", "content": row["system"]}] if row.get("system") else []
+    return [
+        *system,
+        {"role": "user", "content": question},
+        {"role": "assistant", "content": row.get(answers) or ""},
+    ]
+
+
+def _is_message(value: Any) -> bool:
+    return (
+        isinstance(value, dict)
+        and set(value) == {"role", "content"}
+        and value["role"] in _ROLES
+        and isinstance(value["content"], str)
+    )
+
+
+def _unknown(name: str) -> str:
+    near = difflib.get_close_matches(name, _FIELDS, n=1, cutoff=0.6)
+    hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(_FIELDS)}"
+    return f"unknown field {name!r}; {hint}"
+
+
+def _text(row: dict[str, Any], name: str, wrong: list[str]) -> str:
+    value = row.get(name)
+    if value is None:
+        return ""
+    if isinstance(value, bool) or not isinstance(value, str | int):
+        wrong.append(f"{name} must be text, got {str(value)[:40]!r}")
+        return ""
+    return str(value).strip()
+
+
+# ---- all rows ---------------------------------------------------------------------------------
+
+
+def _repeats(found: Sequence[tuple[int, Example]], file: str) -> list[str]:
+    wrong: list[str] = []
+    ids: dict[str, int] = {}
+    conversations: dict[str, int] = {}
+    for line, example in found:
+        said = fingerprint([[m.role, _same(m.content)] for m in example.messages])
+        first = conversations.setdefault(said, line)
+        if first != line:
+            wrong.append(
+                f"example: the same conversation as in line {first}; remove one ({file}:{line})"
+            )
+        elif (before := ids.setdefault(example.id, line)) != line:
+            wrong.append(
+                f"example: id {example.id!r} stands in line {before} too; change one "
+                f"({file}:{line})"
+            )
+    return wrong
+
+
+def _different_facts(ranked: Sequence[Example], k: int) -> tuple[Example, ...]:
+    chosen: list[Example] = []
+    facts: set[str] = set()
+    for example in ranked:
+        fact = example.fact_id or f"\x00{_same(asked(example))}"
+        if len(chosen) < k and fact not in facts:
+            facts.add(fact)
+            chosen.append(example)
+    if len(chosen) < k:
+        raise UsageError(
+            f"shots: {k} are asked for, the training examples hold {len(chosen)} different facts; "
+            "lower shots or add examples"
+        )
+    return tuple(chosen)
+
+
+def _same(text: str) -> str:
+    return re.sub(r"\s+", " ", unicodedata.normalize("NFKC", text)).strip()
+
+
+def _pairs(text: str) -> set[str]:
+    folded = "".join(re.findall(r"\w", unicodedata.normalize("NFKC", text).casefold()))
+    return {folded[i : i + 2] for i in range(len(folded) - 1)}
+
+
+def _read(path: Path) -> str:
+    try:
+        data = path.read_bytes()
+        if data[:2] == b"\x1f\x8b":
+            data = gzip.decompress(data)
+    except (OSError, EOFError, zlib.error) as error:
+        raise UsageError(f"example: can't read {path}: {error}; check the file") from error
+    for encoding in ("utf-8-sig", "cp932"):
+        try:
+            return data.decode(encoding)
+        except UnicodeDecodeError:
+            continue
+    raise UsageError(f"example: {path.name} is neither UTF-8 nor cp932; save it as UTF-8")

@@ -1,0 +1,1 @@
+"""Exams: import them, score answers, keep questions apart from their keys."""

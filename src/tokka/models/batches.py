@@ -1,0 +1,76 @@
+"""Batch plans: which requests are computed together, as a pure function of the requests.
+
+A result can depend on the shape of its batch, so the plan must not depend on what is already done:
+a resumed run repeats whole batches and finds the finished ones by key.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from tokka.models.protocol import ScoreRequest
+
+MIN_SHARED_TOKENS = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One question: what of its prompt isn't shared, then its options side by side.
+
+    `keep` are the prompt's ids after truncation to the context.
+    """
+
+    index: int
+    keep: tuple[int, ...]
+    options: tuple[tuple[int, ...], ...]
+    truncated: bool
+
+    def width(self, shared: int) -> int:
+        return len(self.keep) - shared + sum(len(option) - 1 for option in self.options)
+
+
+def shared_prefix(prompts: Sequence[tuple[int, ...]]) -> int:
+    """Length of the longest prefix of all prompts, short of the last token of the shortest."""
+    if len(prompts) < 2:
+        return 0
+    first, last = min(prompts), max(prompts)
+    limit = min(len(p) for p in prompts) - 1
+    length = 0
+    while length < limit and first[length] == last[length]:
+        length += 1
+    return length if length >= MIN_SHARED_TOKENS else 0
+
+
+def truncate(prompt: tuple[int, ...], room: int) -> tuple[tuple[int, ...], bool]:
+    """Keep the first token (BOS) and as much of the end as there is room for."""
+    if len(prompt) <= room:
+        return prompt, False
+    return prompt[:1] + prompt[len(prompt) - room + 1 :], True
+
+
+def score_rows(requests: Sequence[ScoreRequest], context_tokens: int) -> list[Row]:
+    rows = []
+    for index, request in enumerate(requests):
+        room = context_tokens - max(len(option) for option in request.options)
+        keep, truncated = truncate(request.prompt, room)
+        rows.append(Row(index, keep, request.options, truncated))
+    return rows
+
+
+def by_budget(widths: Sequence[int], budget: int, most: int = 64) -> list[list[int]]:
+    """Indices grouped by similar width: longest first, padded tokens of a group within the budget.
+
+    Longest first, so that running out of memory shows at once and estimates err on the safe side.
+    """
+    order = sorted(range(len(widths)), key=lambda i: (-widths[i], i))
+    groups: list[list[int]] = []
+    for index in order:
+        if groups:
+            group = groups[-1]
+            padded = widths[group[0]] * (len(group) + 1)
+            if padded <= budget and len(group) < most:
+                group.append(index)
+                continue
+        groups.append([index])
+    return groups

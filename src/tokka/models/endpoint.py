@@ -1,0 +1,347 @@
+"""Any OpenAI-compatible endpoint as a language model: vLLM, SGLang, llama.cpp, a cloud service.
+
+Messages in, texts out, over `/chat/completions`. The endpoint hides its token ids: it can't score
+given options, and a prompt's hash covers its messages. Text leaves only for loopback or a listed
+host, redirects are not followed, and the key comes from an environment variable and is never shown.
+
+    with open_endpoint("http://127.0.0.1:8000/v1#qwen3-4b", hosts=[], api_key_env=None) as model:
+        for result in model.generate([GenerateRequest(model.renderer.prompt(messages), 48)]): ...
+
+One question's failure is that question's result (`finish="error"`, never kept in the memo); where
+the key is refused, or nothing at all comes back, ServiceError stops the run.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import re
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import asdict, dataclass
+from typing import Any, Self
+
+import httpx
+
+from tokka.errors import ServiceError, UsageError
+from tokka.models.hosts import check_host, host_of, is_loopback
+from tokka.models.messages import MessagesRenderer, hidden, plain
+from tokka.models.protocol import (
+    Capabilities,
+    GenerateRequest,
+    GenerateResult,
+    Memo,
+    Progress,
+    ScoreRequest,
+    ScoreResult,
+)
+from tokka.models.retries import is_retried, wait_seconds
+from tokka.records import fingerprint
+
+# Where the service itself is at fault and nothing has come back yet, this many lost questions say
+# enough: each has been retried for a minute or so.
+_HOPELESS_AFTER = 3
+_REFUSED_KEY = frozenset({401, 403})
+
+
+@dataclass(frozen=True, slots=True)
+class Price:
+    input_usd_per_million: float
+    output_usd_per_million: float
+
+    def of(self, tokens_in: int, tokens_out: int) -> float:
+        return (
+            tokens_in * self.input_usd_per_million + tokens_out * self.output_usd_per_million
+        ) / 1e6
+
+
+@dataclass(frozen=True, slots=True)
+class _Outcome:
+    result: GenerateResult
+    service_failed: bool = False  # no answer at all, as opposed to a refusal of this question
+
+
+class _Tally:
+    """How one call fares, so that a dead service is named once instead of once a question."""
+
+    def __init__(self) -> None:
+        self._answered = self._lost = self._refused = 0
+        self._last = ""
+
+    def add(self, outcome: _Outcome) -> None:
+        failed = outcome.result.finish == "error"
+        self._answered += not failed
+        self._lost += failed and outcome.service_failed
+        self._refused += failed and not outcome.service_failed
+        self._last = outcome.result.error or self._last
+
+    def stop_if_hopeless(self, left: int) -> None:
+        if self._answered:
+            return
+        if self._lost >= _HOPELESS_AFTER or (not left and self._lost):
+            raise ServiceError(self._last)
+        if not left and self._refused > 1:
+            raise ServiceError(f"all {self._refused} requests were refused; the last: {self._last}")
+
+
+class EndpointModel:
+    """A LanguageModel over HTTP; made by `open_endpoint`."""
+
+    def __init__(
+        self,
+        reference: str,
+        api_key: str,
+        price: Price,
+        timeout_seconds: float,
+        retries: int,
+        concurrency: int,
+        max_context_tokens: int,
+    ) -> None:
+        address, _, self._model = reference.partition("#")
+        url = httpx.URL(address)
+        self.name, self.host, self._key = reference, url.host, api_key
+        self.digest = fingerprint(["endpoint", self.name])
+        self.renderer = MessagesRenderer()
+        self.capabilities = Capabilities(
+            scores_options=False,
+            token_ids=False,
+            adapters=False,
+            chat_template=True,
+            max_context_tokens=max_context_tokens,
+        )
+        self._url = url.copy_with(path=url.path.rstrip("/") + "/chat/completions")
+        self._price, self._retries, self._concurrency = price, retries, concurrency
+        self._client = httpx.Client(
+            headers={"Authorization": f"Bearer {api_key}"} if api_key else {},
+            timeout=timeout_seconds,
+            follow_redirects=False,
+            trust_env=not is_loopback(host_of(str(url))[0]),  # no proxy between us and ourselves
+        )
+
+    def score(
+        self,
+        requests: Sequence[ScoreRequest],
+        memo: Memo | None = None,
+        progress: Progress | None = None,
+    ) -> Iterator[ScoreResult]:
+        raise hidden("score options")
+
+    def generate(
+        self,
+        requests: Sequence[GenerateRequest],
+        memo: Memo | None = None,
+        progress: Progress | None = None,
+    ) -> Iterator[GenerateResult]:
+        """Results in the order of the requests, each as soon as it and those before it are there.
+
+        Raises ServiceError when the key or the model is refused, when the host redirects, or when
+        nothing at all can be had from the service.
+        """
+        keys = [fingerprint([self.digest, self._body(request)]) for request in requests]
+        done: dict[int, GenerateResult] = {}
+        asked: dict[Future[_Outcome], int] = {}
+        given_up = threading.Event()
+        tally = _Tally()
+        pool = ThreadPoolExecutor(self._concurrency, thread_name_prefix="tokka-endpoint")
+        try:
+            for index, request in enumerate(requests):
+                entry = memo.get(keys[index]) if memo is not None else None
+                if entry is None:
+                    asked[pool.submit(self._ask, request, given_up)] = index
+                    continue
+                done[index] = GenerateResult(**entry)
+                if progress is not None:
+                    progress(1)
+            for index in range(len(requests)):
+                while index not in done:
+                    for future in wait(asked, return_when=FIRST_COMPLETED).done:
+                        outcome, place = future.result(), asked.pop(future)
+                        done[place] = outcome.result
+                        tally.add(outcome)
+                        if memo is not None and outcome.result.finish != "error":
+                            memo.put(keys[place], asdict(outcome.result))
+                        if progress is not None:
+                            progress(1)
+                    tally.stop_if_hopeless(left=len(asked))
+                yield done.pop(index)
+        finally:
+            given_up.set()
+            pool.shutdown(wait=False, cancel_futures=True)
+
+    def close(self) -> None:
+        self._client.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"EndpointModel({self.name!r})"
+
+    def _body(self, request: GenerateRequest) -> dict[str, Any]:
+        body: dict[str, Any] = {
+            "model": self._model,
+            "messages": plain(request.prompt.messages),
+            "temperature": request.temperature,
+            "seed": request.seed,
+            "max_tokens": request.max_tokens,
+        }
+        return {**body, "stop": list(request.stop)} if request.stop else body
+
+    def _ask(self, request: GenerateRequest, given_up: threading.Event) -> _Outcome:
+        """One question with its retries; `given_up` ends the waits.
+
+        Raises ServiceError where no other question would fare better.
+        """
+        started = time.perf_counter()
+        body, reason = self._body(request), ""
+        for attempt in range(self._retries + 1):
+            retry_after = None
+            try:
+                reply = self._client.post(self._url, json=body)
+            except httpx.RequestError as error:
+                reason = f"{type(error).__name__}: {self._clean(str(error))}"
+            except RuntimeError as error:
+                raise UsageError(f"{self.name}: the model is closed; open it again") from error
+            else:
+                if reply.status_code == 200:
+                    return self._read(reply, request, time.perf_counter() - started)
+                self._stop_if_hopeless(reply)
+                reason = f"status {reply.status_code} {self._clean(reply.text)}".strip()
+                if not is_retried(reply.status_code):
+                    return self._failed(f"{self.host}: {reason}", started, service=False)
+                retry_after = reply.headers.get("retry-after")
+            last_try = attempt == self._retries
+            if last_try or given_up.wait(wait_seconds(attempt, retry_after, random.random())):
+                break
+        tries = self._retries + 1
+        return self._failed(
+            f"{self.host}: no answer after {tries} tries (the last: {reason}); check that the "
+            "service runs and has room, then run the same command again: finished answers are kept",
+            started,
+            service=True,
+        )
+
+    def _read(self, reply: httpx.Response, request: GenerateRequest, seconds: float) -> _Outcome:
+        try:
+            found = reply.json()
+            choice = found["choices"][0]
+            text = choice["message"]["content"] or ""
+            # Half a surrogate pair is legal JSON but no text: it could be neither hashed nor kept.
+            text = text.encode("utf-8", "replace").decode()
+            usage = found.get("usage") or {}
+            tokens_in = int(usage.get("prompt_tokens") or self._estimate(request))
+            tokens_out = int(usage.get("completion_tokens") or self.renderer.count(text))
+        except (ValueError, KeyError, IndexError, TypeError, AttributeError, RecursionError):
+            error = (
+                f"{self.host}: the answer is no chat completion ({self._clean(reply.text)!r}); "
+                "check that the URL ends where /chat/completions follows"
+            )
+            result = GenerateResult("", 0, 0, False, "error", seconds, error=error)
+            return _Outcome(result, service_failed=True)
+        return _Outcome(
+            GenerateResult(
+                text=text,
+                tokens_in=tokens_in,
+                tokens_out=tokens_out,
+                truncated=False,
+                finish="length" if choice.get("finish_reason") == "length" else "stop",
+                seconds=seconds,
+                cost_usd=self._price.of(tokens_in, tokens_out),
+            )
+        )
+
+    def _estimate(self, request: GenerateRequest) -> int:
+        return sum(self.renderer.count(message.content) for message in request.prompt.messages)
+
+    def _stop_if_hopeless(self, reply: httpx.Response) -> None:
+        status = reply.status_code
+        if status in _REFUSED_KEY:  # bodies of such answers like to repeat the key
+            raise ServiceError(
+                f"{self.host}: status {status}, the key was refused; set the environment variable "
+                "that the project file names as api_key_env, or ask the service's owner for access"
+            )
+        if status == 404:
+            raise ServiceError(
+                f"{self.host}: status 404 {self._clean(reply.text)}; check the path and the model "
+                f"name in {self.name}"
+            )
+        if reply.is_redirect:
+            target = self._clean(reply.headers.get("location", "nowhere").split("?")[0])
+            raise ServiceError(
+                f"{self.host}: status {status}, it redirects to {target}, which was not followed; "
+                "write the final URL, and list its host under hosts if the text may go there"
+            )
+
+    def _failed(self, error: str, started: float, *, service: bool) -> _Outcome:
+        seconds = time.perf_counter() - started
+        return _Outcome(GenerateResult("", 0, 0, False, "error", seconds, error=error), service)
+
+    def _clean(self, text: str) -> str:
+        """One short line of somebody else's text, without the key."""
+        if self._key:
+            text = text.replace(self._key, "[key]")
+        return " ".join(text.split())[:200]
+
+
+def open_endpoint(
+    reference: str,
+    *,
+    hosts: Sequence[str],
+    api_key_env: str | None,
+    input_usd_per_million: float = 0.0,
+    output_usd_per_million: float = 0.0,
+    timeout_seconds: float = 120.0,
+    retries: int = 5,
+    concurrency: int = 2,
+    max_context_tokens: int = 8192,
+) -> EndpointModel:
+    """Open `http://host/v1#name`. Nothing is sent yet.
+
+    `hosts` are those to which text may be sent besides loopback; `api_key_env` names the
+    environment variable that holds the key. Prices are per million tokens as the service reports
+    them (estimated where it doesn't). Raises UsageError for a host that isn't listed, a missing key
+    or a missing model name.
+    """
+    address, _, model = reference.partition("#")
+    host, port = host_of(address)
+    check_host(address, hosts)
+    try:
+        url = httpx.URL(address)
+        sent_to = host_of(f"{url.scheme}://{url.netloc.decode()}")
+    except httpx.InvalidURL as error:
+        raise UsageError(f"{host}: not a URL ({error}); write http://host:port/v1#name") from error
+    if sent_to != (host, port):
+        raise UsageError(f"{host}: the URL can be read as two hosts; write it in its plain form")
+    if url.query:
+        raise UsageError(
+            f"{host}: the URL may hold no ?query, which would end up in files and reports; put a "
+            "key into an environment variable and name that"
+        )
+    if not model:
+        raise UsageError(f"{address}: names no model; write {address}#MODEL")
+    key = ""
+    if api_key_env:
+        key = os.environ.get(api_key_env, "").strip()
+        if not key:
+            raise UsageError(
+                f"{host}: the environment variable {api_key_env} is not set; put the key there"
+            )
+        if not re.fullmatch(r"[\x21-\x7e]+", key):
+            raise UsageError(
+                f"{host}: the key in {api_key_env} holds spaces or other than ASCII letters; set "
+                "it again"
+            )
+    return EndpointModel(
+        reference,
+        key,
+        Price(input_usd_per_million, output_usd_per_million),
+        timeout_seconds,
+        retries,
+        concurrency,
+        max_context_tokens,
+    )

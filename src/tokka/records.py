@@ -1,0 +1,441 @@
+"""READ FIRST: every value that crosses a folder.
+
+All records are frozen, refuse unknown fields and carry `schema_version`; they are written as JSON
+lines and read back by the next step, so a record is also a file format.
+
+    Source → Document ─┬→ Chunk ───────┐
+                       └→ Example ─────┼→ Arm → Candidate → Specialist
+    Exam: Question ────────────────────┘                        └→ Answer + Key → Score
+    Score × Score(control) → Comparison → Verdict → Results
+
+Tuples, not lists: a record never changes. Units live in names.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+Role = Literal["domain", "retention", "safety"]
+Form = Literal["choice", "short", "number"]
+Split = Literal["dev", "test"]
+Outcome = Literal["pass", "fail", "inconclusive"]
+ScoreStatus = Literal["scored", "refused", "abstained", "error"]
+Normalisation = Literal["sum", "tokens", "characters", "bytes"]
+HashKind = Literal["tokens", "messages"]
+ScoringMethod = Literal["loglikelihood", "letter", "text"]
+
+
+class Record(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    schema_version: Literal[1] = 1
+
+
+def canonical_json(value: Any) -> str:
+    """One text for one value: sorted keys, no spaces, records as plain data."""
+    return json.dumps(
+        value,
+        sort_keys=True,
+        ensure_ascii=False,
+        separators=(",", ":"),
+        default=lambda v: v.model_dump(mode="json") if isinstance(v, BaseModel) else str(v),
+    )
+
+
+def fingerprint(value: Any) -> str:
+    """SHA-256 of the canonical JSON, in hex (64 characters)."""
+    return hashlib.sha256(canonical_json(value).encode()).hexdigest()
+
+
+# ---- corpus -----------------------------------------------------------------------------------
+
+
+class Message(Record):
+    role: Literal["system", "user", "assistant"]
+    content: str
+
+
+Messages = tuple[Message, ...]
+
+
+class Document(Record):
+    """`text[page_starts[i]:page_starts[i+1]]` is page i+1; empty where the format has no pages."""
+
+    id: str
+    text: str
+    source: str
+    title: str
+    language: str
+    sha256: str
+    licence: str = ""
+    access: tuple[str, ...] = ()
+    valid_from: str | None = None
+    valid_to: str | None = None
+    page_starts: tuple[int, ...] = ()
+
+
+class Chunk(Record):
+    """`document.text[start:end] == text`."""
+
+    id: str
+    document_id: str
+    text: str
+    start: int
+    end: int
+    page: int | None = None
+    headings: tuple[str, ...] = ()
+    access: tuple[str, ...] = ()
+
+
+class Dropped(Record):
+    """Something that was left out, and why: it reaches the report."""
+
+    item: str
+    reason: str
+    stage: str
+    next_action: str = ""
+
+
+# ---- examples and exams -----------------------------------------------------------------------
+
+
+class Example(Record):
+    """A training conversation. The last message is the assistant's and is the one that is
+    learnt."""
+
+    id: str
+    messages: Messages
+    fact_id: str = ""
+    document_ids: tuple[str, ...] = ()
+    origin: str = "label"
+    split: Literal["train", "dev"] = "train"
+
+
+class Question(Record):
+    """`messages` is what is asked (usually one user message); the key lives elsewhere."""
+
+    id: str
+    messages: Messages
+    form: Form
+    choices: tuple[str, ...] = ()
+    topic: str = ""
+    cluster_id: str = ""
+    document_ids: tuple[str, ...] = ()
+    split: Split = "test"
+
+
+class Key(Record):
+    """`choice` indexes `Question.choices`; `targets` are the accepted texts or numbers."""
+
+    question_id: str
+    targets: tuple[str, ...]
+    choice: int | None = None
+    unit: str = ""
+    tolerance: float = 0.0
+    points: tuple[str, ...] = ()
+    prohibited: tuple[str, ...] = ()
+
+
+class Exam(Record):
+    name: str
+    role: Role
+    digest: str
+    scorer: str
+    normalisation: Normalisation
+    questions: int
+    language: str = ""
+
+
+# ---- arms -------------------------------------------------------------------------------------
+
+
+class PromptSpec(Record):
+    """`selection: nearest` picks the shots by similarity to each question; `format` is appended to
+    it."""
+
+    system: str = ""
+    shots: int = Field(default=0, ge=0, le=64)
+    shots_from: str = ""
+    selection: Literal["fixed", "nearest"] = "fixed"
+    seed: int = 0
+    max_tokens: int = Field(default=48, ge=1)
+    format: str = ""
+
+
+class RetrievalSpec(Record):
+    top_k: int = Field(default=4, ge=1, le=50)
+    lexical: bool = True
+    dense: bool = True
+    candidates: int = Field(default=50, ge=1)
+    rrf_k: int = Field(default=60, ge=1)
+
+    @model_validator(mode="after")
+    def _needs_a_way(self) -> Self:
+        if not (self.lexical or self.dense):
+            raise ValueError("retrieval: lexical and dense are both off; turn one on")
+        return self
+
+
+class FinetuneSpec(Record):
+    """Defaults: rank and all-linear targets after LoRA Learns Less and Forgets Less (2024), α =
+    2r."""
+
+    method: Literal["lora"] = "lora"
+    data: str
+    context: Literal["none", "retrieved"] = "none"
+    rank: int = Field(default=16, ge=1, le=1024)
+    alpha: float | None = Field(default=None, gt=0)
+    learning_rate: float = Field(default=5e-4, gt=0)
+    epochs: float = Field(default=3.0, gt=0)
+    max_train_tokens: int | None = Field(default=None, ge=1)
+    batch_tokens: int = Field(default=1024, ge=16)
+    batch_examples: int = Field(default=8, ge=1)
+    warmup_ratio: float = Field(default=0.1, ge=0, lt=1)
+    weight_decay: float = Field(default=0.0, ge=0)
+    max_grad_norm: float = Field(default=1.0, gt=0)
+    seed: int = 0
+
+
+class Stage(Record):
+    """One weights stage; exactly one kind is set."""
+
+    finetune: FinetuneSpec
+
+    @property
+    def kind(self) -> str:
+        return "finetune"
+
+
+class Arm(Record):
+    name: str
+    weights: tuple[Stage, ...] = ()
+    prompt: PromptSpec = PromptSpec()
+    retrieval: RetrievalSpec | None = None
+
+
+class Candidate(Record):
+    """A built arm. `artifacts`: what it is made of ("adapter", "index", "examples") → step
+    folder's name
+    and digest, joined by "@". `id` covers all that decides answers."""
+
+    id: str
+    arm: Arm
+    base_model: str
+    base_digest: str
+    artifacts: dict[str, str] = {}
+    embedder: str = ""
+    language: str = ""
+
+
+# ---- answers and scores -----------------------------------------------------------------------
+
+
+class Passage(Record):
+    """A chunk as it stood in the prompt. `number` is 1-based, as shown to the model."""
+
+    number: int
+    chunk_id: str
+    document_id: str
+    title: str
+    text: str
+    start: int
+    end: int
+    page: int | None = None
+    score: float = 0.0
+
+
+class Citation(Record):
+    """`text[answer_start:answer_end]` of the answer rests on `document[start:end]`."""
+
+    passage: int
+    chunk_id: str
+    document_id: str
+    page: int | None
+    start: int
+    end: int
+    answer_start: int
+    answer_end: int
+    support: float
+
+
+class Decoding(Record):
+    method: ScoringMethod
+    max_tokens: int = 0
+    temperature: float = 0.0
+    seed: int = 0
+    stop: tuple[str, ...] = ()
+
+
+class Answer(Record):
+    """`text` is what was said; for a scored choice, the chosen option. `seconds` is measured, not
+    compared."""
+
+    candidate_id: str
+    exam_digest: str
+    question_id: str
+    text: str
+    choice: int | None = None
+    choice_loglikelihoods: tuple[float, ...] = ()
+    choice_lengths: tuple[int, ...] = ()
+    passages: tuple[Passage, ...] = ()
+    citations: tuple[Citation, ...] = ()
+    prompt_sha256: str
+    hash_kind: HashKind
+    decoding: Decoding
+    truncated: bool = False
+    tokens_in: int = 0
+    tokens_out: int = 0
+    seconds: float = 0.0
+    cost_usd: float = 0.0
+    status: Literal["answered", "refused", "abstained", "error"] = "answered"
+    error: str = ""
+
+
+class Score(Record):
+    """A refused or abstained answer is worth 0 and says so; an error has no value."""
+
+    question_id: str
+    scorer: str
+    value: float | None
+    status: ScoreStatus
+    explanation: str = ""
+
+
+class Interval(Record):
+    estimate: float
+    low: float
+    high: float
+    n: int
+    method: str
+
+
+class Sitting(Record):
+    """One candidate in one exam. `primary` is None when the sitting is incomplete: it has no
+    mean."""
+
+    candidate_id: str
+    arm: str
+    exam: str
+    exam_digest: str
+    split: Split
+    settings: dict[str, str]
+    asked: int
+    answered: int
+    errors: int
+    refused: int
+    partial: bool
+    primary: Interval | None
+    by_topic: dict[str, Interval] = {}
+    by_form: dict[str, Interval] = {}
+    retrieval: dict[str, Interval] = {}
+    truncated: int = 0
+    tokens_in: int = 0
+    tokens_out: int = 0
+    cost_usd: float = 0.0
+
+    @property
+    def complete(self) -> bool:
+        return not self.partial and self.errors == 0 and self.answered == self.asked
+
+
+# ---- statistics -------------------------------------------------------------------------------
+
+
+class Comparison(Record):
+    """Effect = mean(candidate) − mean(control) over the same questions; `side` is what was tested.
+
+    `gain`: H0 effect ≤ margin. `loss`: H0 effect ≤ −margin (non-inferiority). `p_value` is adjusted
+    when `correction` says so. `low`/`high` are the two-sided 1−2α bounds that match the one-sided
+    test.
+    """
+
+    candidate_id: str
+    arm: str
+    control_id: str
+    exam: str
+    exam_digest: str
+    metric: str
+    effect: float
+    low: float
+    high: float
+    side: Literal["gain", "loss"]
+    margin: float
+    alpha: float
+    p_value: float
+    p_adjusted: float
+    n: int
+    clusters: int
+    smallest_detectable: float
+    draws: int
+    seed: int
+    method: str
+    correction: str
+    mcnemar_p: float | None = None
+    discordant: tuple[int, int] | None = None
+    questions_needed: int | None = None
+    outcome: Outcome
+    reason: str
+
+
+class Verdict(Record):
+    arm: str
+    candidate_id: str
+    outcome: Outcome
+    reasons: tuple[str, ...]
+
+
+class ArmResult(Record):
+    arm: Arm
+    candidate: Candidate
+    sittings: tuple[Sitting, ...]
+    comparisons: tuple[Comparison, ...] = ()
+    verdict: Verdict | None = None
+
+
+class CorpusCount(Record):
+    documents: int
+    chunks: int
+    examples: int
+    dropped: tuple[Dropped, ...] = ()
+
+
+class Results(Record):
+    """The deterministic core, `results.json`: what reruns and kills are compared by. No
+    durations."""
+
+    project: str
+    language: str
+    control: str
+    policy: dict[str, float | str]
+    exams: tuple[Exam, ...]
+    arms: tuple[ArmResult, ...]
+    corpus: CorpusCount
+    winner: str | None
+    summary_ja: str
+    summary_en: str
+
+
+class Timing(Record):
+    """What a rerun may not repeat: seconds and money by arm, kept apart from `Results`."""
+
+    arm: str
+    build_seconds: float
+    exam_seconds: float
+    answers: int
+    cost_usd: float
+
+
+class Reproduction(Record):
+    """How to get the same again."""
+
+    command: str
+    version: str
+    python: str
+    platform: str
+    packages: dict[str, str]
+    digests: dict[str, str]
+    seeds: dict[str, int]
+    machine: str = ""

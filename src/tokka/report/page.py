@@ -1,0 +1,184 @@
+"""Results → the values that the page's template prints: rows, sentences, figures, groups.
+
+Nothing is formatted as HTML here; texts come in both languages, the template shows one.
+
+>>> template.render(**page_values(results, timings, reproduction, "ja"))
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, get_args
+
+from tokka.records import Arm, Dropped, Exam, Form, Reproduction, Results, Timing
+from tokka.report import numbers
+from tokka.report.figures import cell, effect_figures, tradeoff_figures
+from tokka.report.standing import Standing, first_exam, standings
+from tokka.report.texts import CATALOGUE, LANGUAGES, both, exam_label, same, shown_language, text
+from tokka.report.verdict import reading, verdict_text
+
+MAX_ITEMS = 50  # of one reason; the records hold the others
+
+
+def page_values(
+    results: Results,
+    timings: Mapping[str, Timing],
+    reproduction: Reproduction,
+    language: str,
+) -> dict[str, Any]:
+    rows = standings(results, timings)
+    comparisons = [c for row in rows for c in row.comparisons.values()]
+    gains = [c for c in comparisons if c.side == "gain"]
+    losses = [c for c in comparisons if c.side == "loss"]
+    sittings = [sitting for row in rows for sitting in row.sittings.values()]
+
+    def sat(exam: Exam) -> list[Any]:
+        return [sitting for sitting in sittings if sitting.exam == exam.name]
+
+    return {
+        "language": shown_language(language),
+        "languages": LANGUAGES,
+        "results": results,
+        "rows": rows,
+        "reproduction": reproduction,
+        "reproduction_text": reproduction_text(reproduction),
+        "answer": {each: verdict_text(results, each) for each in LANGUAGES},
+        "recorded": _recorded(results),
+        "tested": {sitting.exam: sitting.asked for sitting in sittings},
+        "domain": first_exam(results, "domain"),
+        "alpha": f"{comparisons[0].alpha:g}" if comparisons else "",
+        "level": numbers.confidence(comparisons[0].alpha) if comparisons else "",
+        "gain_margin": numbers.points(gains[0].margin) if gains else "",
+        "loss_margin": numbers.size(losses[0].margin) if losses else "",
+        "methods": _methods(rows),
+        "comparisons": comparisons,
+        "detectable": _detectable(results, rows),
+        "reading": lambda c: {each: reading(c, each) for each in LANGUAGES},
+        "made_of": lambda arm: {each: made_of(arm, each) for each in LANGUAGES},
+        "cell": cell,
+        "exam_label": exam_label,
+        "metric": _metric,
+        "form_name": _form_name,
+        "retrieval_metrics": _in_order(name for s in sittings for name in s.retrieval),
+        "effects_on": lambda exam: any(row.comparison(exam) for row in rows),
+        "forms_of": lambda exam: _forms(form for s in sat(exam) for form in s.by_form),
+        "topics_of": lambda exam: _in_order(topic for s in sat(exam) for topic in s.by_topic),
+        "topic_size": lambda exam, topic: max(
+            s.by_topic[topic].n for s in sat(exam) if topic in s.by_topic
+        ),
+        "effects": effect_figures(results, rows),
+        "tradeoffs": tradeoff_figures(results, rows),
+        "dropped": _dropped(results.corpus.dropped),
+        "shade": lambda share: f"shade-{max(0, min(10, round(10 * share)))}",
+    }
+
+
+def _in_order(names: Iterable[str]) -> list[str]:
+    return list(dict.fromkeys(names))
+
+
+def _forms(found: Iterable[str]) -> list[str]:
+    known = [*get_args(Form)]
+    return sorted(set(found), key=lambda form: (known.index(form) if form in known else 9, form))
+
+
+def _form_name(form: str) -> dict[str, str]:
+    return both(f"form_{form}") if f"form_{form}" in CATALOGUE["en"] else same(form)
+
+
+def _methods(rows: tuple[Standing, ...]) -> str:
+    found = [s.primary.method for r in rows for s in r.sittings.values() if s.primary]
+    return ", ".join(sorted(set(found))) or numbers.MISSING
+
+
+def _detectable(results: Results, rows: tuple[Standing, ...]) -> dict[str, str]:
+    """The range of smallest detectable effects per exam, as one sentence part a language."""
+    parts: dict[str, list[str]] = {language: [] for language in LANGUAGES}
+    for exam in results.exams:
+        found = [c for row in rows if (c := row.comparison(exam))]
+        if not found:
+            continue
+        low, high = (pick(c.smallest_detectable for c in found) for pick in (min, max))
+        smallest = numbers.size(low) if low == high else f"{numbers.size(low)}–{numbers.size(high)}"
+        said = both("explain_detectable_value", exam=exam.name, smallest=smallest, n=found[0].n)
+        for language in LANGUAGES:
+            parts[language].append(said[language])
+    joined = {"ja": "、".join(parts["ja"]), "en": ", ".join(parts["en"])}
+    return joined if any(parts.values()) else same(numbers.MISSING)
+
+
+def _metric(name: str) -> dict[str, str]:
+    if name.startswith("recall@"):
+        return both("metric_recall", k=name.removeprefix("recall@"))
+    if f"metric_{name}" in CATALOGUE["en"]:
+        return both(f"metric_{name}")
+    return same(name)
+
+
+def _recorded(results: Results) -> dict[str, str] | None:
+    """The summary of `results.json`, where it says something else than the page's own sentence."""
+    recorded = {"ja": results.summary_ja, "en": results.summary_en}
+    said = {language: verdict_text(results, language) for language in LANGUAGES}
+    return None if recorded == said or not all(recorded.values()) else recorded
+
+
+def made_of(arm: Arm, language: str) -> str:
+    """The three slots of an arm in words: weights, prompt, retrieval."""
+    parts: list[str] = []
+    for stage in arm.weights:
+        tune = stage.finetune
+        words = text("configuration_finetune", language, rank=tune.rank, data=tune.data)
+        if tune.context == "retrieved":
+            words += " " + text("configuration_context", language)
+        parts.append(words)
+    if arm.prompt.system:
+        parts.append(text("configuration_system", language))
+    if arm.prompt.shots:
+        parts.append(text("configuration_prompt", language, shots=arm.prompt.shots))
+    if arm.retrieval:
+        used = [way for way in ("lexical", "dense") if getattr(arm.retrieval, way)]
+        ways = " + ".join(text(way, language) for way in used)
+        parts.append(text("configuration_retrieval", language, k=arm.retrieval.top_k, ways=ways))
+    return " · ".join(parts) or text("configuration_none", language)
+
+
+@dataclass(frozen=True, slots=True)
+class DroppedGroup:
+    """Items left out by one step for one reason; at most `MAX_ITEMS` are named."""
+
+    stage: str
+    reason: str
+    next_action: str
+    items: tuple[str, ...]
+    count: int
+
+
+def _dropped(dropped: tuple[Dropped, ...]) -> list[DroppedGroup]:
+    groups: dict[tuple[str, str, str], list[str]] = defaultdict(list)
+    for each in dropped:
+        groups[each.stage, each.reason, each.next_action].append(each.item)
+    return [
+        DroppedGroup(stage, reason, action, tuple(items[:MAX_ITEMS]), len(items))
+        for (stage, reason, action), items in groups.items()
+    ]
+
+
+def reproduction_text(reproduction: Reproduction) -> str:
+    """The whole block as plain text, the way the copy button gives it."""
+    lines = [
+        f"command: {reproduction.command}",
+        f"tokka: {reproduction.version}",
+        f"python: {reproduction.python}",
+        f"platform: {reproduction.platform}",
+        f"machine: {reproduction.machine or numbers.MISSING}",
+    ]
+    for title, values in (
+        ("seeds", reproduction.seeds),
+        ("digests", reproduction.digests),
+        ("packages", reproduction.packages),
+    ):
+        lines.append(f"{title}:")
+        lines += [f"  {name}: {value}" for name, value in sorted(values.items())]
+    return "\n".join(lines)

@@ -1,0 +1,170 @@
+"""Chunks are spans of their document, within the limit, cut where a reader would cut."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tokka.corpus.chunking import chunk, headings
+from tokka.corpus.documents import build
+from tokka.corpus.sentences import sentences
+from tokka.errors import UsageError
+from tokka.records import Document
+
+RULES = """# 融資規程
+
+## 第1章 総則
+
+この規程は融資を定める。上限は300万円とする。
+
+第2章　手続
+
+（申請）
+第三条　申請は書面による。期限は翌月末日とする。
+２　理事長の承認を要する。
+第三条の二（特例）
+第三条の規定にかかわらず、部長とする。
+附　則
+令和6年4月1日から施行する。
+"""
+LINES = st.sampled_from(
+    ["# 題", "## 節", "第1章 総則", "第二条　本文である。", "（見出し）", "",
+     "文です。次の文です。",
+     "長い" * 30, "```", "a b c. D e.", "1. 発動",
+     "・項目", "| a | b |",
+     "【注】", "\u3000字下げ。", "附則"]
+)  # fmt: skip
+
+
+def _document(text: str) -> Document:
+    return build(text, "a.md")
+
+
+@given(
+    st.lists(LINES, min_size=1, max_size=25).map("\n".join).filter(str.strip),
+    st.integers(1, 60),
+    st.integers(0, 2),
+)
+def test_a_chunk_is_its_span_and_within_the_limit(text: str, limit: int, overlap: int) -> None:
+    chunks = chunk(_document(text), limit, len, overlap)
+    for piece in chunks:
+        assert text[piece.start : piece.end] == piece.text == piece.text.strip() != ""
+        assert len(piece.text) <= limit
+        assert piece.id == f"a.md#{piece.start}-{piece.end}"
+    assert len({piece.id for piece in chunks}) == len(chunks)
+    covered = {i for piece in chunks for i in range(piece.start, piece.end)}
+    assert all(i in covered or text[i].isspace() for i in range(len(text)))
+
+
+@given(st.lists(LINES, min_size=1, max_size=25).map("\n".join).filter(str.strip))
+def test_no_border_falls_inside_a_sentence_that_fits(text: str) -> None:
+    limit = 70
+    heads = {mark.start for mark in headings(text)}
+    borders = {
+        edge for piece in chunk(_document(text), limit, len) for edge in (piece.start, piece.end)
+    }
+    for span in sentences(text):
+        visible = len(text[span.start : span.end].rstrip())
+        start = (
+            span.start
+            + len(text[span.start : span.end])
+            - len(text[span.start : span.end].lstrip())
+        )
+        inside = [edge for edge in borders - heads if start < edge < span.start + visible]
+        assert not inside or visible > limit or any(span.start < head < span.end for head in heads)
+
+
+def test_headings_open_chunks_and_name_them() -> None:
+    found = [(c.headings, c.text.split("\n")[0]) for c in chunk(_document(RULES), 200, len)]
+    assert found == [
+        (("融資規程", "第1章 総則"), "# 融資規程"),
+        (("融資規程", "第1章 総則", "第2章 手続", "第三条（申請）"), "第2章　手続"),
+        (("融資規程", "第1章 総則", "第2章 手続", "第三条の二（特例）"), "第三条の二（特例）"),
+        (("融資規程", "第1章 総則", "附則"), "附　則"),
+    ]
+
+
+def test_a_reference_to_an_article_at_a_line_start_is_no_heading() -> None:
+    [piece] = chunk(_document("第三条の規定による。\n第四条、第五条も同じ。"), 100, len)
+    assert piece.headings == ()
+
+
+def test_an_article_may_begin_right_after_its_caption() -> None:
+    text = "第3条（預入額）普通預金は500円以上とする。\n第4条（店舗）最も近い店舗とする。\n"
+    pieces = chunk(_document(text + "第3条（預入額）の規定による。"), 100, len)
+    assert [piece.headings for piece in pieces] == [("第3条（預入額）",), ("第4条（店舗）",)]
+
+
+def test_short_numbered_lines_are_headings_where_there_are_no_others() -> None:
+    text = "業務継続計画\n1. 発動\n震度5強で発動する。\n2. 参集\n役席は集まる。"
+    assert [c.headings for c in chunk(_document(text), 100, len)] == [
+        (),
+        ("1. 発動",),
+        ("2. 参集",),
+    ]
+    items = "必要な書類\n1. 申込書\n2. 印鑑\n3. 通帳"
+    assert len(chunk(_document(items), 100, len)) <= 2
+    assert len(chunk(_document("# 題\n" + text), 100, len)) == 1
+
+
+def test_a_hash_inside_a_code_fence_is_no_heading() -> None:
+    pieces = chunk(_document("# 題\n```\n# comment\n```\n後の文。"), 100, len)
+    assert [piece.headings for piece in pieces] == [("題",)]
+
+
+def test_small_paragraphs_share_a_chunk_and_cuts_prefer_paragraphs() -> None:
+    text = "一つ目。\n\n二つ目。\n\n三つ目の段落。続きの文。\n\n四つ目。"
+    assert [c.text for c in chunk(_document(text), 24, len)] == [
+        "一つ目。\n\n二つ目。",
+        "三つ目の段落。続きの文。\n\n四つ目。",
+    ]
+
+
+def test_overlap_repeats_whole_sentences_of_the_same_section() -> None:
+    text = "一の文。二の文。三の文。四の文。\n# 次\n五の文。"
+    plain = [c.text for c in chunk(_document(text), 9, len)]
+    lapped = [c.text for c in chunk(_document(text), 12, len, overlap_sentences=1)]
+    assert plain == ["一の文。二の文。", "三の文。四の文。", "# 次\n五の文。"]
+    assert lapped == ["一の文。二の文。三の文。", "三の文。四の文。", "# 次\n五の文。"]
+
+
+def test_a_sentence_over_the_limit_is_cut_at_a_comma() -> None:
+    text = "甲は乙に通知し、乙は丙に通知し、丙は丁に通知する。"
+    assert [c.text for c in chunk(_document(text), 16, len)] == [
+        "甲は乙に通知し、乙は丙に通知し、",
+        "丙は丁に通知する。",
+    ]
+
+
+def test_a_chunk_knows_its_page() -> None:
+    document = build("# 一頁\n文。\n# 二頁\n文。\n", "a.pdf", page_starts=(0, 8))
+    assert [c.page for c in chunk(document, 50, len)] == [1, 2]
+    assert chunk(_document("文。"), 50, len)[0].page is None
+
+
+def test_a_counter_that_charges_for_joining_still_keeps_the_limit() -> None:
+    def count(text: str) -> int:
+        return len(text) + 3 * (text.count("。") - 1)
+
+    pieces = chunk(_document("一の文。二の文。三の文。四の文。五の文。"), 12, count)
+    assert [count(piece.text) <= 12 for piece in pieces] == [True] * len(pieces)
+    assert "".join(piece.text for piece in pieces) == "一の文。二の文。三の文。四の文。五の文。"
+
+
+def test_counting_stays_linear_in_the_text() -> None:
+    counted = 0
+
+    def count(text: str) -> int:
+        nonlocal counted
+        counted += len(text)
+        return len(text)
+
+    text = "融資の限度額は三百万円とする。\n" * 2000 + "長" * 20_000
+    chunk(_document(text), 200, count)
+    assert counted < 6 * len(text)
+
+
+def test_a_limit_below_one_is_refused() -> None:
+    with pytest.raises(UsageError, match="max_tokens must be at least 1"):
+        chunk(_document("文。"), 0, len)

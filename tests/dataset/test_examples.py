@@ -1,0 +1,129 @@
+"""Training examples are read or refused whole, and shots are chosen the same way every time."""
+
+from __future__ import annotations
+
+import json
+import random
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tokka.dataset.examples import fixed_shots, nearest_shots, read_examples
+from tokka.errors import Mistakes, UsageError
+from tokka.records import Example, Message
+
+
+def write(path: Path, *rows: Any) -> Path:
+    lines = (row if isinstance(row, str) else json.dumps(row, ensure_ascii=False) for row in rows)
+    path.write_text("\n".join(lines), encoding="utf-8")
+    return path
+
+
+def example(name: str, asked: str = "", fact: str = "", **fields: Any) -> Example:
+    messages = (
+        Message(role="user", content=asked or f"{name}とは"),
+        Message(role="assistant", content=f"{name}の答え"),
+    )
+    return Example(id=name, messages=messages, fact_id=fact, **fields)
+
+
+def test_the_usual_shapes_of_training_rows_are_read(tmp_path: Path) -> None:
+    messages = [{"role": "user", "content": "問"}, {"role": "assistant", "content": "答"}]
+    path = write(
+        tmp_path / "e.jsonl",
+        {"id": "a", "messages": messages, "fact_id": "f", "document_ids": ["d.md"]},
+        {"question": "問2", "answer": "答"},
+        "",
+        {"prompt": "問3", "completion": "答", "split": "dev"},
+        {"instruction": "訳せ", "input": "hello", "output": "こんにちは", "index": 3},
+    )
+    found = read_examples(path)
+    assert [e.messages[-2].content for e in found] == ["問", "問2", "問3", "訳せ\n\nhello"]
+    assert [e.messages[-1].content for e in found] == ["答", "答", "答", "こんにちは"]
+    assert (found[0].fact_id, found[0].document_ids) == ("f", ("d.md",))
+    assert [e.split for e in found] == ["train", "train", "dev", "train"]
+    assert found[1].id.startswith("ex-") and found == read_examples(path)
+
+
+def test_every_mistake_is_reported_at_once_with_its_line(tmp_path: Path) -> None:
+    good = {"id": "a", "question": "問", "answer": "答"}
+    user = {"role": "user", "content": "問"}
+    path = write(
+        tmp_path / "e.jsonl",
+        good,
+        {**good, "question": "別"},
+        {**good, "id": "b", "question": "問 "},
+        {"messages": [user]},
+        {"messages": [user, {"role": "assistant", "content": " "}]},
+        {"question": "", "answer": "答"},
+        {"answer": "答"},
+        "{broken",
+        {**good, "id": "c", "question": "綴り", "fact": "x"},
+        {"messages": "text"},
+        {"messages": [{"role": "assistant", "content": "答"}]},
+        {**good, "id": "d", "question": "分割", "split": "test"},
+    )
+    with pytest.raises(Mistakes) as caught:
+        read_examples(path)
+    text = str(caught.value)
+    for expected in [
+        "id 'a' stands in line 1 too; change one (e.jsonl:2)",
+        "the same conversation as in line 1; remove one (e.jsonl:3)",
+        "the last message must be the assistant's, got user's (e.jsonl:4)",
+        "the answer is empty; write what is to be learnt (e.jsonl:5)",
+        "the question is empty; write what is asked (e.jsonl:6)",
+        "the question is empty; write what is asked (e.jsonl:7)",
+        "not valid JSON",
+        "unknown field 'fact'; did you mean 'fact_id'? (e.jsonl:9)",
+        'messages must be a list of {"role": …, "content": …} (e.jsonl:10)',
+        "no message is the user's; write what is asked (e.jsonl:11)",
+        "split must be train or dev, got 'test' (e.jsonl:12)",
+    ]:
+        assert expected in text, expected
+    assert len(caught.value.items) == 11
+
+
+def test_an_empty_or_missing_file_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="is empty"):
+        read_examples(write(tmp_path / "e.jsonl", ""))
+    with pytest.raises(UsageError, match="can't read"):
+        read_examples(tmp_path / "none.jsonl")
+
+
+def test_fixed_shots_depend_on_the_seed_and_not_on_the_order() -> None:
+    examples = [example(f"e{i}", fact=f"f{i // 2}") for i in range(20)]
+    shots = fixed_shots(examples, 4, seed=0)
+    shuffled = examples[:]
+    random.Random(1).shuffle(shuffled)
+    assert fixed_shots(shuffled, 4, seed=0) == shots
+    assert len({shot.fact_id for shot in shots}) == 4
+    assert len({fixed_shots(examples, 4, seed=seed) for seed in range(5)}) > 1
+    assert fixed_shots(examples, 2, seed=0) == shots[:2]
+
+
+def test_shots_come_from_training_examples_only_and_too_few_are_refused() -> None:
+    examples = [example("a"), example("b", split="dev"), example("c", fact="x")]
+    assert {shot.id for shot in fixed_shots(examples, 2, seed=0)} == {"a", "c"}
+    with pytest.raises(UsageError, match="hold 2 different facts"):
+        fixed_shots(examples, 3, seed=0)
+    assert fixed_shots([], 0, seed=0) == ()
+
+
+def test_the_nearest_shot_stands_last_and_facts_differ() -> None:
+    examples = [
+        example("a", "無担保融資の上限額は", fact="loan"),
+        example("b", "無担保融資の上限額を教えて", fact="loan"),
+        example("c", "融資の決裁者は誰ですか", fact="who"),
+        example("d", "制服の色は", fact="dress"),
+    ]
+    shots = nearest_shots("無担保融資の上限額はいくらですか", examples, 2)
+    assert [shot.id for shot in shots] == ["c", "a"]
+    assert nearest_shots("無担保融資の上限額はいくらですか", examples[::-1], 2) == shots
+
+
+def test_a_similarity_of_ones_own_decides() -> None:
+    examples = [example("a", fact="1"), example("b", fact="2"), example("c", fact="3")]
+    by_name = {"aとは": 0.1, "bとは": 0.9, "cとは": 0.5}
+    shots = nearest_shots("?", examples, 2, lambda _, texts: [by_name[text] for text in texts])
+    assert [shot.id for shot in shots] == ["c", "b"]

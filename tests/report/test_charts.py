@@ -1,0 +1,61 @@
+import re
+import xml.etree.ElementTree as ElementTree
+
+import pytest
+
+pytest.importorskip("altair")
+pytest.importorskip("vl_convert")
+
+from tokka.report.charts import Dot, ForestRow, Zone, forest, scatter
+
+ROWS = [
+    ForestRow("検索", 0.12, 0.04, 0.20, "pass"),
+    ForestRow("<script>alert(1)</script>", -0.1, -0.2, -0.01, "fail"),
+]
+
+
+def drawn_forest() -> str:
+    return forest(ROWS, margin=0.0, side="gain", axis_title="差（ポイント）", margin_label="必要")
+
+
+def texts(svg: str) -> list[str]:
+    return [e.text or "" for e in ElementTree.fromstring(svg).iter() if e.tag.endswith("text")]
+
+
+def test_text_stays_text_in_japanese():
+    said = texts(drawn_forest())
+    assert "検索" in said and "差（ポイント）" in said
+    assert "+12.0 [+4.0, +20.0]" in said
+
+
+def test_a_hostile_name_draws_no_element():
+    tags = {element.tag for element in ElementTree.fromstring(drawn_forest()).iter()}
+    assert tags <= {"svg", "g", "path", "line", "text"}
+
+
+def test_colours_follow_the_page_and_nothing_breaks_the_policy():
+    svg = drawn_forest()
+    assert "var(--pass)" in svg and "var(--fail)" in svg
+    assert "style=" not in svg and " id=" not in svg and "href" not in svg.split(">", 1)[1]
+    assert not re.search(r"#0a000\d", svg)
+
+
+def test_the_interval_is_drawn_to_scale():
+    svg = drawn_forest()
+    lengths = [
+        float(width)
+        for width in re.findall(r'x2="([\d.]+)" y2="0" stroke="var\(--(?:pass|fail)', svg)
+    ]
+    assert lengths[0] / lengths[1] == pytest.approx(0.16 / 0.19, rel=1e-3)
+
+
+def test_one_dot_and_one_label_per_arm_inside_the_frame():
+    dots = [Dot(f"arm-{k}", 1.0, 50.0, 40.0, 60.0, "pass") for k in range(4)]
+    svg = scatter(dots, x_title="秒", y_title="得点", x_from_zero=True)
+    assert [t for t in texts(svg) if t.startswith("arm-")] == [dot.arm for dot in dots]
+
+
+def test_the_accepted_zone_is_shaded():
+    dots = [Dot("rag", -1, 15, 6, 24, "pass", -5, 3)]
+    assert "var(--zone)" in scatter(dots, x_title="x", y_title="y", zone=Zone(-10, 0))
+    assert "var(--zone)" not in scatter(dots, x_title="x", y_title="y")
