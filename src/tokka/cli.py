@@ -73,7 +73,13 @@ def init(
         return
     for name in files:
         made = name in {str(p) for p in written}
-        typer.echo(f"{'wrote' if made else 'would write' if dry_run else 'kept'} {name}")
+        typer.echo(f"{'wrote' if made else 'would write' if dry_run else 'left as it is:'} {name}")
+    for name in plan.kept:
+        typer.echo(f"kept {plan.folder / name}")
+    for suffix, count in sorted(plan.counts.items()):
+        typer.echo(f"{count} {suffix} documents")
+    for suffix, count in sorted(plan.unread.items()):
+        typer.echo(f"{count} {suffix} files can't be read and are left out")
     typer.echo(f"next: tokka check {plan.folder}")
 
 

@@ -214,7 +214,7 @@ def test_a_number_is_right_in_any_unit_of_its_kind_and_within_tolerance(
 
 
 def test_a_wrong_unit_is_named() -> None:
-    assert "another unit" in number("300ドル", "300", "円").explanation
+    assert "300ドル is in another unit than 300円" in number("300ドル", "300", "円").explanation
 
 
 # ---- statuses ---------------------------------------------------------------------------------

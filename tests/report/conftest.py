@@ -410,7 +410,7 @@ def make_results(exams, sittings, values) -> Results:
                     item="旧規程.pdf",
                     reason="page 3 is encrypted",
                     stage="read",
-                    next_action="decrypt it or list it under corpus.skip",
+                    next_action="decrypt it or list it under skip",
                 ),
                 *(
                     Dropped(

@@ -36,6 +36,8 @@ from tokka.records import (
 from tokka.retrieval.citations import attribute
 from tokka.retrieval.hybrid import Retriever
 
+__all__ = ["Memo", "Progress", "Shots", "Specialist"]
+
 Shots = Callable[[Question], Sequence[Example]]
 LETTER_TOKENS = 8
 

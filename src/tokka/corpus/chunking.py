@@ -48,6 +48,7 @@ class Heading(NamedTuple):
 
 class _Section(NamedTuple):
     start: int
+    body: int
     end: int
     path: tuple[str, ...]
 
@@ -83,7 +84,10 @@ def chunk(
     chunks = []
     for section in _sections(text):
         units = list(_units(text, section, max_tokens, count))
-        for piece in _pack(text, units, max_tokens, count, overlap_sentences):
+        pieces = list(_pack(text, units, max_tokens, count, overlap_sentences))
+        for piece in pieces:
+            if piece.end <= section.body and len(pieces) > 1:
+                continue  # a heading alone answers nothing, and goes with the chunks below it
             page = bisect.bisect_right(document.page_starts, piece.start) or None
             chunks.append(
                 Chunk(
@@ -152,7 +156,7 @@ def _sections(text: str) -> Iterator[_Section]:
     marks = headings(text)
     path: list[Heading] = []
     if not marks or text[: marks[0].start].strip():
-        yield _Section(0, marks[0].start if marks else len(text), ())
+        yield _Section(0, 0, marks[0].start if marks else len(text), ())
     begun: int | None = None
     for mark, following in itertools.zip_longest(marks, marks[1:]):
         path = [outer for outer in path if outer.level < mark.level] + [mark]
@@ -161,7 +165,7 @@ def _sections(text: str) -> Iterator[_Section]:
         encloses = following is not None and following.level > mark.level
         if encloses and not text[mark.body : end].strip():
             continue
-        yield _Section(begun, end, tuple(outer.label for outer in path))
+        yield _Section(begun, mark.body, end, tuple(outer.label for outer in path))
         begun = None
 
 

@@ -38,7 +38,7 @@ def build(
     Raises ItemError for a text without any visible character.
     """
     if not text.strip():
-        raise ItemError(f"read: {document_id} is empty; fill it or list it under corpus.skip")
+        raise ItemError(f"read: {document_id} is empty; fill it or list it under skip")
     return Document(
         id=document_id,
         text=text,

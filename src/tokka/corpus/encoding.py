@@ -44,9 +44,7 @@ def decode(data: bytes, name: str, declared: str = "") -> str:
         if text is not None and not _CONTROL.search(text):
             return tidy(text)
     if b"\x00" in data:
-        raise ItemError(
-            f"encoding: {name} is binary, not text; convert it or list it under corpus.skip"
-        )
+        raise ItemError(f"encoding: {name} is binary, not text; convert it or list it under skip")
     if _ISO2022_ESCAPE.search(data) and (text := _attempt(data, "iso2022_jp_2")) is not None:
         return tidy(text)
     try:
@@ -56,7 +54,7 @@ def decode(data: bytes, name: str, declared: str = "") -> str:
         if len(re.findall("[^\x00-\x7f]", data[: error.start].decode("utf-8"))) >= 20:
             raise ItemError(
                 f"encoding: {name} is UTF-8 but broken at byte {error.start}; "
-                "save it again as UTF-8 or list it under corpus.skip"
+                "save it again as UTF-8 or list it under skip"
             ) from error
     return tidy(_japanese(data) or _western(data) or _unknown(name))
 
@@ -165,5 +163,5 @@ def _western(data: bytes) -> str | None:
 
 def _unknown(name: str) -> str:
     raise ItemError(
-        f"encoding: {name} has an unknown encoding; save it as UTF-8 or list it under corpus.skip"
+        f"encoding: {name} has an unknown encoding; save it as UTF-8 or list it under skip"
     )

@@ -50,7 +50,7 @@ def read(path: Path, document_id: str, language: str) -> Iterator[Document]:
     """Raises ItemError for an unknown encoding and for a page without text."""
     data = path.read_bytes()
     if not data.strip():
-        raise ItemError(f"read: {document_id} is empty; fill it or list it under corpus.skip")
+        raise ItemError(f"read: {document_id} is empty; fill it or list it under skip")
     found = _DECLARED.search(data[:4096])
     declared = found[1].decode("ascii").lower() if found else ""
     text = decode(data, document_id, _SAME_AS.get(declared, declared))

@@ -32,7 +32,7 @@ def read(path: Path, document_id: str, language: str) -> Iterator[Document | Dro
         except (OSError, EOFError) as error:
             raise ItemError(f"jsonl: {document_id} is no gzip file; compress it again") from error
     if not data.strip():
-        raise ItemError(f"read: {document_id} is empty; fill it or list it under corpus.skip")
+        raise ItemError(f"read: {document_id} is empty; fill it or list it under skip")
     # Not splitlines(): U+2028 may stand inside a JSON string.
     for number, line in enumerate(decode(data, document_id).split("\n"), start=1):
         if not line.strip():

@@ -36,12 +36,12 @@ def read(path: Path, document_id: str, language: str) -> Iterator[Document | Dro
     """
     data = path.read_bytes()
     if not data:
-        raise ItemError(f"read: {document_id} is empty; fill it or list it under corpus.skip")
+        raise ItemError(f"read: {document_id} is empty; fill it or list it under skip")
     pages, pictures = _pages(data, document_id)
     if not any(_NO_TEXT.sub("", page) for page in pages):
         raise ItemError(
             f"pdf: {document_id} has no text layer ({len(pages)} pages); "
-            "run OCR over it or list it under corpus.skip"
+            "run OCR over it or list it under skip"
         )
     for number in pictures:
         yield Dropped(
@@ -66,10 +66,10 @@ def _pages(data: bytes, document_id: str) -> tuple[list[str], list[int]]:
     except pdfium.PdfiumError as error:
         if "password" in str(error).lower() or "security" in str(error).lower():
             raise ItemError(
-                f"pdf: {document_id} is encrypted; decrypt it or list it under corpus.skip"
+                f"pdf: {document_id} is encrypted; decrypt it or list it under skip"
             ) from error
         raise ItemError(
-            f"pdf: {document_id} is broken ({error}); export it again or list it under corpus.skip"
+            f"pdf: {document_id} is broken ({error}); export it again or list it under skip"
         ) from error
     texts, pictures = [], []
     try:
@@ -82,7 +82,7 @@ def _pages(data: bytes, document_id: str) -> tuple[list[str], list[int]]:
             except pdfium.PdfiumError as error:
                 raise ItemError(
                     f"pdf: page {number} of {document_id} is broken ({error}); "
-                    "export it again or list it under corpus.skip"
+                    "export it again or list it under skip"
                 ) from error
             texts.append(text)
             if is_picture:

@@ -116,7 +116,7 @@ def _reader(path: Path, document_id: str) -> Reader:
     if suffix not in BUILTIN:
         raise ItemError(
             f"read: {document_id} has the unknown format {suffix or '(no suffix)'}; convert it to "
-            f"one of {' '.join(BUILTIN)} or list it under corpus.skip"
+            f"one of {' '.join(BUILTIN)} or list it under skip"
         )
     module, function = BUILTIN[suffix].split(":")
     reader: Reader = getattr(importlib.import_module(module), function)

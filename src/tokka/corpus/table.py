@@ -27,7 +27,7 @@ def read(path: Path, document_id: str, language: str) -> Iterator[Document]:
     if len(rows) < 2:
         raise ItemError(
             f"csv: {document_id} has {len(rows)} rows, needs a header and at least one more; "
-            "fill it or list it under corpus.skip"
+            "fill it or list it under skip"
         )
     header, *body = rows
     lines = (_line(header, row) for row in body)

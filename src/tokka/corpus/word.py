@@ -32,11 +32,11 @@ def read(path: Path, document_id: str, language: str) -> Iterator[Document]:
     """Raises ItemError for an encrypted, broken or empty file."""
     data = path.read_bytes()
     if not data:
-        raise ItemError(f"read: {document_id} is empty; fill it or list it under corpus.skip")
+        raise ItemError(f"read: {document_id} is empty; fill it or list it under skip")
     if data.startswith(_OLE):
         raise ItemError(
             f"docx: {document_id} is encrypted or an old .doc; "
-            "save it as .docx without a password or list it under corpus.skip"
+            "save it as .docx without a password or list it under skip"
         )
     body, levels = _body(data, document_id)
     text = re.sub("\n{3,}", "\n\n", "\n".join(_lines(body, levels))).strip("\n") + "\n"
@@ -52,7 +52,7 @@ def _body(data: bytes, document_id: str) -> tuple[Any, dict[str, int]]:
         if unpacked > _MAX_UNPACKED_BYTES:
             raise ItemError(
                 f"docx: {document_id} unpacks to {unpacked:,} bytes, more than "
-                f"{_MAX_UNPACKED_BYTES:,}; split it or list it under corpus.skip"
+                f"{_MAX_UNPACKED_BYTES:,}; split it or list it under skip"
             )
         word = docx.Document(io.BytesIO(data))
     except ItemError:
@@ -60,7 +60,7 @@ def _body(data: bytes, document_id: str) -> tuple[Any, dict[str, int]]:
     except Exception as error:  # zipfile, lxml and python-docx each raise their own
         raise ItemError(
             f"docx: {document_id} is broken ({type(error).__name__}: {error}); "
-            "save it again or list it under corpus.skip"
+            "save it again or list it under skip"
         ) from error
     levels: dict[str, int] = {}
     for style in word.styles:

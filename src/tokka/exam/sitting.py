@@ -13,10 +13,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from tokka.candidates.evidence import evidence_of
-from tokka.candidates.specialist import Specialist
+from tokka.candidates.specialist import Memo, Progress, Specialist
 from tokka.exam.scorers import score
 from tokka.exam.scorers.choice import normalised
-from tokka.models.protocol import Memo, Progress
 from tokka.records import (
     Answer,
     Exam,

@@ -162,6 +162,7 @@ def open_model(
     from tokka.models.torch_model import TorchModel, load_module
 
     if adapter is not None:
+        refuse_unsafe(adapter)
         name = fingerprint([name, sorted((p.name, sha256_file(p)) for p in _decisive(adapter))])
     _quiet()
     return TorchModel(

@@ -13,8 +13,8 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+from tokka.candidates.letters import letter, parse_letter
 from tokka.exam.folding import same_text
-from tokka.exam.letters import letter, parse_letter
 from tokka.records import Answer, Exam, Key, Normalisation, Question, Score
 
 

@@ -6,7 +6,7 @@ the key's. A number in another kind of unit is wrong, and the explanation says s
 unit asks for none.
 
 >>> number(answer, key, question, exam).explanation
-'300万円 is 300万円 within 0'
+'3000000円 is 300万円 within 0'
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tokka.exam.letters import letter_messages, parse_letter
+from tokka.candidates.letters import letter_messages, parse_letter
 from tokka.records import Message, Question
 
 QUESTION = Question(
