@@ -154,7 +154,8 @@ class Exam(Record):
 
 class PromptSpec(Record):
     """`selection: nearest` picks the shots by similarity to each question; `format` is appended to
-    it."""
+    it. `stop` None is the model's habit: base models end at a line's end, instruct models by EOS.
+    """
 
     system: str = ""
     shots: int = Field(default=0, ge=0, le=64)
@@ -162,6 +163,7 @@ class PromptSpec(Record):
     selection: Literal["fixed", "nearest"] = "fixed"
     seed: int = 0
     max_tokens: int = Field(default=48, ge=1)
+    stop: tuple[str, ...] | None = None
     format: str = ""
 
 

@@ -143,7 +143,7 @@ class Specialist:
         progress: Progress | None,
     ) -> Iterator[tuple[int, Answer]]:
         spec = self.candidate.arm.prompt
-        stop = self.model.renderer.stop
+        stop = self.model.renderer.stop if spec.stop is None else spec.stop
         requests: list[GenerateRequest] = []
         for i in indices:
             question = questions[i]

@@ -68,10 +68,8 @@ class TokenRenderer:
 
     @property
     def stop(self) -> tuple[str, ...]:
-        """A base model never learnt to end a turn: the next blank line or question ends it."""
-        if self.chat_template:
-            return ()
-        return ("\n\n", "\n" + QUESTION_LABEL[self.language].strip())
+        """A base model never learnt to end a turn: in its format an answer is one line."""
+        return () if self.chat_template else ("\n",)
 
     def text(self, messages: Messages) -> str:
         """The prompt as text, up to where the answer begins (BOS not shown unless templated)."""
