@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import string
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -318,3 +319,97 @@ def only_arms() -> Callable[..., None]:
         path.write_text(json.dumps(project, indent=1), encoding="utf-8")  # JSON is YAML
 
     return keep
+
+
+# ---- random models in this process --------------------------------------------------------------
+
+CHAT = ("<turn>", "<end>")
+JAPANESE = (
+    "".join(map(chr, [*range(0x3041, 0x3097), *range(0x30A1, 0x30FB)]))
+    + "、。：（）「」ー質問答資料締切規程融稟議額限度営業日翌正午円万店長部決裁者人何"
+)
+TINY = {
+    "hidden_size": 32,
+    "intermediate_size": 48,
+    "num_hidden_layers": 4,
+    "num_attention_heads": 4,
+    "initializer_range": 0.4,
+    "max_position_embeddings": 128,
+    "bos_token_id": 1,
+    "eos_token_id": 2,
+}
+# `gemma3_text`: a window of 8, so that every prompt of a test is longer than it.
+ARCHITECTURES: dict[str, dict[str, Any]] = {
+    "gemma3_text": {
+        "head_dim": 8,
+        "num_key_value_heads": 1,
+        "sliding_window": 8,
+        "layer_types": ["sliding_attention", "full_attention"] * 2,
+        "query_pre_attn_scalar": 8,
+    },
+    "llama": {"num_key_value_heads": 2},
+    "opt": {"ffn_dim": 48, "word_embed_proj_dim": 32},
+}
+
+
+@pytest.fixture(scope="session")
+def make_tokenizer() -> Callable[..., Any]:
+    """`make_tokenizer(adds_bos=True, chat_template="…")`: one token a character, no training."""
+    transformers = pytest.importorskip("transformers")
+    from tokenizers import Regex, Tokenizer, decoders, pre_tokenizers, processors
+    from tokenizers.models import WordLevel
+
+    def make(
+        adds_bos: bool = True,
+        chat_template: str | None = None,
+        specials: tuple[str, ...] = CHAT,
+        **named: Any,
+    ) -> Any:
+        symbols = ["<unk>", "<s>", "</s>", *specials, *string.printable, *JAPANESE]
+        vocabulary = {token: i for i, token in enumerate(dict.fromkeys(symbols))}
+        rules = Tokenizer(WordLevel(vocabulary, unk_token="<unk>"))
+        rules.pre_tokenizer = pre_tokenizers.Split(Regex(r"[\s\S]"), "isolated")
+        rules.decoder = decoders.Fuse()
+        if adds_bos:
+            rules.post_processor = processors.TemplateProcessing(
+                single="<s> $A", special_tokens=[("<s>", 1)]
+            )
+        names = {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>", **named}
+        tokenizer = transformers.PreTrainedTokenizerFast(
+            tokenizer_object=rules, extra_special_tokens=list(specials), **names
+        )
+        tokenizer.chat_template = chat_template
+        return tokenizer
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def make_module(make_tokenizer: Callable[..., Any]) -> Callable[..., Any]:
+    """`make_module("llama")`: random float32 weights for `make_tokenizer`'s vocabulary."""
+    torch = pytest.importorskip("torch")
+    transformers = pytest.importorskip("transformers")
+    vocabulary = len(make_tokenizer())
+
+    def make(architecture: str, **changes: Any) -> Any:
+        known = ARCHITECTURES.get(architecture, {})
+        settings = {**TINY, "vocab_size": vocabulary, **known, **changes}
+        config = transformers.AutoConfig.for_model(architecture, **settings)
+        torch.manual_seed(0)
+        module = transformers.AutoModelForCausalLM.from_config(config, attn_implementation="sdpa")
+        return module.float().eval()
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def tiny_folder(
+    tmp_path_factory: pytest.TempPathFactory,
+    make_module: Callable[..., Any],
+    make_tokenizer: Callable[..., Any],
+) -> Path:
+    """A random Llama with its tokenizer, as `open_model` and `finetune` want it."""
+    folder = tmp_path_factory.mktemp("llama")
+    make_module("llama", num_hidden_layers=2).save_pretrained(str(folder))
+    make_tokenizer().save_pretrained(str(folder))
+    return folder

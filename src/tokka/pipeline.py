@@ -239,10 +239,10 @@ def renderer_of(build: Build) -> Renderer:
     return renderer
 
 
-def embedder_of(build: Build, progress: Callable[[int, int], None] | None = None) -> Embedder:
+def embedder_of(build: Build) -> Embedder:
     from tokka.models.embedder import open_embedder
 
-    return open_embedder(build.project.embedder, cache_folder() / "embeddings", progress)
+    return open_embedder(build.project.embedder, cache_folder() / "embeddings")
 
 
 def index_of(build: Build, spec: RetrievalSpec) -> Path:
@@ -270,7 +270,8 @@ def index_of(build: Build, spec: RetrievalSpec) -> Path:
                 folder,
                 spec,
                 build.project.language,
-                embedder_of(build, embedded) if spec.dense else None,
+                embedder_of(build) if spec.dense else None,
+                embedded,
                 titles=read_json(chunks / "titles.json"),
             )
 
