@@ -20,7 +20,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 SHOW := | sed -un -e 's/^ *Downloading \([^ ]*whl\) .*/  \1/p' -e 's/^ *Processing .*\/\([^ ]*whl\).*/  \1/p'
 PIP := $(BIN)/python -m pip install --progress-bar off --constraint constraints.txt
 
-.PHONY: demo test check lint bench bench-help docs clean
+.PHONY: demo test check lint bench bench-help bench-engine docs clean
 
 demo: $(VENV)/.demo
 	$(BIN)/tokka run examples/aoba/demo.yaml
@@ -38,10 +38,13 @@ lint: $(VENV)/.test
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-bench: bench-help
+bench: bench-help bench-engine
 
 bench-help: $(VENV)/.demo
 	$(BIN)/python benchmarks/help_time.py
+
+bench-engine: $(VENV)/.demo
+	$(BIN)/python benchmarks/engine.py
 
 docs: $(VENV)/.demo
 	$(BIN)/python docs/generate.py

@@ -34,16 +34,16 @@ COLOURS = ["red", "green", "blue", "white"]
 
 DOCUMENTS = {
     "badges.md": "# Badges\n\nThe badge of a pilot is blue. It is worn on the left arm.\n\n"
-    "## Coats\n\nThe coat of the harbour master is blue. Brass buttons are polished on Mondays.\n",
-    "piers.md": "# Piers\n\nThe rope of the north pier is blue. A rope is replaced after 3 years.\n",
+    "## Coats\n\nThe coat of the harbour master is blue. Buttons are polished on Mondays.\n",
+    "piers.md": "# Piers\n\nThe rope of the north pier is blue. It is replaced after 3 years.\n",
     "light.txt": "The lamp of the lighthouse is blue. It turns once in twelve seconds.\n",
     "ferry.html": "<html><head><title>Ferry</title></head><body><h1>Ferry</h1><p>The flag of the "
-    "ferry is blue. The ticket of a passenger is blue as well and costs 4 crowns.</p></body></html>",
+    "ferry is blue. The ticket of a passenger is blue and costs 4 crowns.</p></body></html>",
     "quay.md": "# Quay\n\nThe gate of the quay is blue. The wheel of the crane is blue. "
     "The gate is shut at 22:00.\n",
     "tug.txt": "The hull of the tug is blue. The tug leaves when the tide turns.\n",
-    "customs.md": "# Customs\n\nThe door of the customs house is blue. The stamp on a cargo form is "
-    "blue, and nobody else may own one.\n",
+    "customs.md": "# Customs\n\nThe door of the customs house is blue. The stamp on a cargo form "
+    "is blue, and nobody else may own one.\n",
     "colours.csv": "thing,colour\nbuoy of the channel,blue\nline on the tide board,blue\n"
     "roof of the fish hall,blue\n",
 }
@@ -70,7 +70,7 @@ exams:
   retention: {path: exam/retention.jsonl, role: retention}
 arms:
   base: {prompt: &short {max_tokens: 6}}
-  few-shot: {prompt: {shots: 2, max_tokens: 6}}
+  few-shot: {prompt: {shots: 2, max_tokens: 40}}
   rag: {prompt: *short, retrieval: &words {top_k: 2, dense: false}}
   rag-dense: {prompt: *short, retrieval: {top_k: 2}}
   lora:
@@ -85,7 +85,7 @@ arms:
       - finetune: {data: examples.jsonl, context: retrieved, rank: 8, alpha: 64, epochs: 4,
                    learning_rate: 5e-3, batch_examples: 4}
     retrieval: *words
-policy: {control: base, max_forgetting: 0.6, draws: 200}
+policy: {control: base, max_forgetting: 0.6, alpha: 0.3, draws: 200}  # 12 questions prove little
 """
 
 
@@ -194,18 +194,21 @@ class Processes:
 
     environment: dict[str, str]
 
-    def start(self, *arguments: object, **more: str) -> subprocess.Popen[str]:
+    def start(
+        self, *arguments: object, cwd: Path | None = None, **more: str
+    ) -> subprocess.Popen[str]:
         return subprocess.Popen(
             [sys.executable, "-m", "tokka", *map(str, arguments)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
+            cwd=cwd,
             env={**self.environment, **more},
         )
 
-    def run(self, *arguments: object, **more: str) -> Said:
-        process = self.start(*arguments, **more)
+    def run(self, *arguments: object, cwd: Path | None = None, **more: str) -> Said:
+        process = self.start(*arguments, cwd=cwd, **more)
         out, err = process.communicate(timeout=240)
         return Said(process.returncode, out, err)
 
@@ -235,7 +238,11 @@ class Finished:
 
     @property
     def results(self) -> Path:
-        return self.folder / ".tokka" / "reports" / "tokka" / "results.json"
+        return results_of(self.folder)
+
+
+def results_of(folder: Path) -> Path:
+    return folder / ".tokka" / "reports" / "tokka" / "results.json"
 
 
 @pytest.fixture(scope="session")
@@ -246,7 +253,7 @@ def finished(
         pytest.importorskip(module)
     folder = tmp_path_factory.mktemp("finished") / "project"
     shutil.copytree(harbour, folder)
-    said = processes.run("run", folder, "--json")
+    said = processes.run("run", "--json", cwd=folder)
     assert said.code == 0, said.err
     return Finished(folder, said)
 
@@ -310,10 +317,10 @@ def only_arms() -> Callable[..., None]:
     """Keep these arms in a project file, so that a test pays only for what it looks at."""
 
     def keep(folder: Path, *names: str, **changed: Any) -> None:
-        import yaml
+        from tokka.project_yaml import parse_yaml
 
         path = folder / "tokka.yaml"
-        project = yaml.safe_load(path.read_text(encoding="utf-8"))
+        project = parse_yaml(path.read_text(encoding="utf-8")).value
         project["arms"] = {name: project["arms"][name] for name in names}
         project.update(changed)
         path.write_text(json.dumps(project, indent=1), encoding="utf-8")  # JSON is YAML
@@ -346,6 +353,7 @@ ARCHITECTURES: dict[str, dict[str, Any]] = {
         "sliding_window": 8,
         "layer_types": ["sliding_attention", "full_attention"] * 2,
         "query_pre_attn_scalar": 8,
+        "tie_word_embeddings": False,  # a tied random model only repeats its last token
     },
     "llama": {"num_key_value_heads": 2},
     "opt": {"ffn_dim": 48, "word_embed_proj_dim": 32},

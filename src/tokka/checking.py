@@ -18,7 +18,17 @@ from tokka.errors import Mistakes, TokkaError, UsageError
 from tokka.models.prompting import compose
 from tokka.pipeline import Build, Observer, prepare, renderer_of
 from tokka.project import Project
-from tokka.records import Arm, Dropped, Example, Message, Messages, PromptSpec, Question, Results
+from tokka.records import (
+    Arm,
+    Candidate,
+    Dropped,
+    Example,
+    Message,
+    Messages,
+    PromptSpec,
+    Question,
+    Results,
+)
 from tokka.store import Workspace, read_records
 
 
@@ -264,12 +274,17 @@ def status_of(project: Project) -> dict[str, Any]:
     from tokka.store import read_json
 
     workspace = Workspace(project.root / ".tokka")
-    rows = []
+    current = _current_candidates(project, workspace)
+    rows, earlier = [], 0
     for folder in workspace.finished():
         manifest = workspace.manifest(folder)
-        rows.append(_row(manifest.step, manifest.inputs, "done", manifest.seconds))
+        candidate = manifest.inputs.get("candidate")
+        if candidate is not None and candidate not in current:
+            earlier += 1
+            continue
+        rows.append(_row(manifest.step, manifest.label, "done", manifest.seconds))
     for folder in workspace.unfinished():
-        rows.append(_row(folder.name.split("-")[0], {}, "unfinished", None))
+        rows.append(_row(folder.name.split("-")[0], "", "unfinished", None))
     running = False
     lock = workspace.root / "run.lock"
     if lock.exists():
@@ -279,14 +294,11 @@ def status_of(project: Project) -> dict[str, Any]:
         except Timeout:
             running = True
     out = workspace.root / "reports" / project.file.stem
-    candidates = {
-        p.stem for p in (workspace.root / "candidates" / project.file.stem).glob("*.json")
-    }
     rows += [
         {
             "step": "arm",
             "of": arm,
-            "state": "done" if arm in candidates else "to do",
+            "state": "done" if arm in current.values() else "to do",
             "seconds": None,
         }
         for arm in project.arms
@@ -297,15 +309,24 @@ def status_of(project: Project) -> dict[str, Any]:
         "project": project.name,
         "workspace": str(workspace.root),
         "steps": rows,
+        "steps_of_earlier_candidates": earlier,
         "running": running,
         "verdict": results[key] if results else None,
         "report": str(out / "report.html") if results else None,
     }
 
 
-def _row(step: str, inputs: Any, state: str, seconds: float | None) -> dict[str, Any]:
-    of = inputs.get("name") or inputs.get("candidate") or ""
+def _row(step: str, of: str, state: str, seconds: float | None) -> dict[str, Any]:
     return {"step": step, "of": of, "state": state, "seconds": seconds}
+
+
+def _current_candidates(project: Project, workspace: Workspace) -> dict[str, str]:
+    """Candidate id → arm, as built by the last run of this project file."""
+    from tokka.store import read_record
+
+    folder = workspace.root / "candidates" / project.file.stem
+    found = (read_record(path, Candidate) for path in sorted(folder.glob("*.json")))
+    return {c.id: c.arm.name for c in found if c.arm.name in project.arms}
 
 
 @dataclass(frozen=True, slots=True)

@@ -51,7 +51,7 @@ from tokka.store import (
 )
 
 # Raise a step's number when its results may change; the step and all that depend on it run again.
-VERSIONS = {"read": 1, "chunk": 1, "index": 1, "exam": 1, "examples": 1, "finetune": 1, "sit": 2}
+VERSIONS = {"read": 1, "chunk": 1, "index": 1, "exam": 1, "examples": 1, "finetune": 1, "sit": 3}
 # Tantivy names its segments at random, PEFT writes sets in any order: what decides is named here.
 DECISIVE = {"index": ("index.json",), "finetune": ("adapter_model.safetensors", "training.json")}
 DTYPE = "bfloat16"
@@ -104,9 +104,12 @@ class Build:
     chunks: Path | None = None
     seconds: dict[str, float] = field(default_factory=dict)  # step folder → seconds
 
-    def step(self, name: str, inputs: dict[str, Any], build: Callable[[Path], None]) -> Path:
+    def step(
+        self, name: str, inputs: dict[str, Any], build: Callable[[Path], None], label: str = ""
+    ) -> Path:
         full = {"version": VERSIONS[name], **inputs}
-        folder = self.workspace.step(name, full, build, decisive=DECISIVE.get(name, ()))
+        decisive = DECISIVE.get(name, ())
+        folder = self.workspace.step(name, full, build, decisive=decisive, label=label)
         self.seconds[folder.name] = self.workspace.manifest(folder).seconds
         return folder
 
@@ -148,7 +151,7 @@ def _exam(build: Build, name: str) -> ExamStep:
         "role": spec.role,
         "normalisation": spec.normalisation,
     }
-    folder = build.step("exam", inputs, make)
+    folder = build.step("exam", inputs, make, name)
     return ExamStep(name, folder, load_exam(folder), spec.show_options)
 
 
@@ -173,7 +176,7 @@ def _examples(build: Build, file: str) -> Path:
         "file": sha256_file(path),
         "exams": sorted(e.exam.digest for e in build.exams.values()),
     }
-    folder = build.step("examples", inputs, make)
+    folder = build.step("examples", inputs, make, file)
     build.dropped += read_records(folder / "dropped.jsonl", Dropped)
     return folder
 
@@ -353,7 +356,7 @@ def adapter_of(build: Build, arm: Arm, spec: FinetuneSpec) -> Path:
         "retrieval": retrieval.model_dump(mode="json") if retrieved else "",
         "dtype": DTYPE,
     }
-    return build.step("finetune", inputs, make)
+    return build.step("finetune", inputs, make, arm.name)
 
 
 def build_arm(build: Build, arm: Arm) -> Candidate:
@@ -496,7 +499,7 @@ def sit_exam(
         "dtype": DTYPE,
     }
     try:
-        folder = build.step("sit", inputs, make)
+        folder = build.step("sit", inputs, make, f"{candidate.arm.name} · {step.name}")
     except _Incomplete as incomplete:
         build.observer.notice(
             f"{candidate.arm.name}: {incomplete.failed} of {len(shown)} questions of {step.name} "

@@ -171,6 +171,7 @@ class Manifest:
     digests: Mapping[str, str]  # relative path → SHA-256
     seconds: float
     decisive: tuple[str, ...]
+    label: str  # for people: which arm or exam
 
 
 class Workspace:
@@ -200,6 +201,7 @@ class Workspace:
         build: Callable[[Path], None],
         *,
         decisive: tuple[str, ...] = (),
+        label: str = "",
     ) -> Path:
         """Return the finished folder of this step, building it first where it isn't there.
 
@@ -220,6 +222,7 @@ class Workspace:
             if (folder / "manifest.json").exists():
                 return folder
             partial.mkdir(parents=True, exist_ok=True)
+            (partial / "manifest.json").unlink(missing_ok=True)  # of a run killed before the rename
             started = time.monotonic()
             earlier = _read_seconds(partial)
             try:
@@ -236,6 +239,7 @@ class Workspace:
                     "schema_version": 1,
                     "step": name,
                     "decisive": sorted(decisive),
+                    "label": label,
                     "fingerprint": fingerprint([name, inputs]),
                     "inputs": json.loads(canonical_json(inputs)),
                     "files": {r: p.stat().st_size for r, p in zip(relative, files, strict=True)},
@@ -256,6 +260,7 @@ class Workspace:
             digests=data["digests"],
             seconds=data["seconds"],
             decisive=tuple(data["decisive"]),
+            label=data.get("label", ""),
         )
 
     def digest(self, folder: Path) -> str:

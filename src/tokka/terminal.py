@@ -182,6 +182,8 @@ def show_status(out: Console, found: dict[str, Any]) -> None:
             "" if step["seconds"] is None else f"{step['seconds']:.1f}",
         )
     out.print(table)
+    if found["steps_of_earlier_candidates"]:
+        out.print(f"and {found['steps_of_earlier_candidates']} sittings of earlier candidates")
     if found["running"]:
         out.print("a run is at work now")
     out.print(Text(found["verdict"] or "no report yet: tokka run"))

@@ -74,3 +74,13 @@ def by_budget(widths: Sequence[int], budget: int, most: int = 64) -> list[list[i
                 continue
         groups.append([index])
     return groups
+
+
+def answer_end(text: str, stop: Sequence[str]) -> int | None:
+    """Where the first stop string begins, once something visible was said; None where none does.
+
+    A base model often breaks the line before it answers; that is no end yet.
+    """
+    start = len(text) - len(text.lstrip())
+    ends = [found for s in stop if (found := text.find(s, start)) >= 0]
+    return min(ends) if ends else None

@@ -29,7 +29,7 @@ from typing import Any, Self, TypeVar
 import httpx
 
 from tokka.errors import MissingExtra, ServiceError, UsageError
-from tokka.models.batches import truncate
+from tokka.models.batches import answer_end, truncate
 from tokka.models.llamacpp_process import LlamaServer
 from tokka.models.llamacpp_server import BLOCK_TOKENS
 from tokka.models.protocol import (
@@ -209,7 +209,8 @@ class LlamaCppModel:
                 "temperature": request.temperature,
                 "samplers": ["temperature"],
                 "seed": request.seed & 0xFFFFFFFF,
-                "stop": list(request.stop),
+                # The server would stop at a line break before the answer's first character.
+                "stop": [s for s in request.stop if s == s.lstrip()],
                 "return_tokens": True,
             },
         )
@@ -221,6 +222,9 @@ class LlamaCppModel:
                 # An end of turn that this GGUF doesn't know as one: the rest was never meant.
                 text, finish = self.renderer.decode(spoken[: ends[0]]), "stop"
             spoken = spoken[: ends[0]]
+        end = answer_end(text, request.stop)
+        if end is not None:
+            text, finish = text[:end], "stop"
         return GenerateResult(
             text=text,
             tokens_in=len(prompt),

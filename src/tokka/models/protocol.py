@@ -62,8 +62,8 @@ class ScoreResult:
 
 @dataclass(frozen=True, slots=True)
 class GenerateRequest:
-    """`temperature` 0 is greedy. `seed` is per request, so that a result doesn't depend on
-    neighbours."""
+    """`stop` strings count once something visible was said. `temperature` 0 is greedy. `seed` is
+    per request, so that a result doesn't depend on neighbours."""
 
     prompt: Prompt
     max_tokens: int

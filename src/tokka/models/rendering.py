@@ -61,8 +61,9 @@ class TokenRenderer:
             tuple(self._encode(self._end_of_turn)) if self.chat_template else (int(eos),)
         )
         stops = {int(eos)} if eos is not None else set()
-        if self._end_ids:
-            stops.add(self._end_ids[0])
+        if self._end_ids:  # " </s>" ends with </s>, not with its space
+            special = {int(i) for i in tokenizer.convert_tokens_to_ids(self._specials)}
+            stops.add(next((i for i in self._end_ids if i in special), self._end_ids[0]))
         self.stop_ids: frozenset[int] = frozenset(stops)
         self.digest = fingerprint_of(tokenizer, self.language)
 

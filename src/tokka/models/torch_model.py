@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import math
 import time
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -21,7 +22,14 @@ from typing import Any, TypeVar
 import torch
 
 from tokka.errors import UsageError
-from tokka.models.batches import Row, by_budget, score_rows, shared_prefix, truncate
+from tokka.models.batches import (
+    Row,
+    answer_end,
+    by_budget,
+    score_rows,
+    shared_prefix,
+    truncate,
+)
 from tokka.models.protocol import (
     Capabilities,
     GenerateRequest,
@@ -34,7 +42,7 @@ from tokka.models.protocol import (
 from tokka.models.rendering import TokenRenderer, hash_ids
 from tokka.records import fingerprint
 
-ENGINE_VERSION = 1  # raise when results may change: it is part of every memo key
+ENGINE_VERSION = 2  # raise when results may change: it is part of every memo key
 VOCABULARY_BLOCK = 32_768
 # How the decoder takes a 4-D mask: by layer type, or one for all layers.
 MASKS = {"gemma3_text": "by_layer", "llama": "single"}
@@ -427,9 +435,9 @@ class _Writer:
             return
         self.ids.append(token)
         self.text = self.renderer.decode(self.ids)
-        ends = [self.text.find(s) for s in self.request.stop if s in self.text]
-        if ends:
-            self.text, self.finish = self.text[: min(ends)], "stop"
+        end = answer_end(self.text, self.request.stop)
+        if end is not None:
+            self.text, self.finish = self.text[:end], "stop"
         elif len(self.ids) >= self.request.max_tokens:
             self.finish = "length"
 
@@ -459,6 +467,7 @@ def load_module(folder: Path, dtype: str, adapter: Path | None = None) -> Any:
     """
     from transformers import AutoModelForCausalLM
 
+    warnings.filterwarnings("ignore", category=FutureWarning, module=r"transformers\.")
     module: Any = AutoModelForCausalLM.from_pretrained(
         str(folder),
         dtype=getattr(torch, dtype),

@@ -1,0 +1,116 @@
+"""Nothing that is chosen on the way to an answer has seen the keys, or the split kept for the end."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import tokka.exam.importing
+from tokka.pipeline import run
+from tokka.project import load_project
+
+
+def answered(folder: Path) -> dict[str, set[str]]:
+    """Exam digest → ids of the questions that stand in the sittings' folders."""
+    found: dict[str, set[str]] = {}
+    for path in (folder / ".tokka" / "steps").glob("sit-*/answers.jsonl"):
+        for line in path.read_text(encoding="utf-8").splitlines():
+            row = json.loads(line)
+            found.setdefault(row["exam_digest"], set()).add(row["question_id"])
+    return found
+
+
+def identities(folder: Path) -> dict[str, dict[str, Any]]:
+    folder = folder / ".tokka" / "candidates" / "tokka"
+    return {path.stem: json.loads(path.read_bytes()) for path in folder.glob("*.json")}
+
+
+def said(folder: Path) -> dict[tuple[str, str], list[Any]]:
+    """(candidate, question) → what was answered, whatever the key."""
+    found = {}
+    for path in (folder / ".tokka" / "steps").glob("sit-*/answers.jsonl"):
+        for line in path.read_text(encoding="utf-8").splitlines():
+            row = json.loads(line)
+            found[row["candidate_id"], row["question_id"]] = [
+                row["text"], row["choice_loglikelihoods"], row["prompt_sha256"],
+            ]  # fmt: skip
+    return found
+
+
+def test_only_the_split_of_the_policy_is_asked(
+    finished: Any, copied: Path, listener: Any, only_arms: Callable[..., None]
+) -> None:
+    domain, retention = ({f"d{n:02}" for n in range(12)}, {f"r{n:02}" for n in range(10)})
+    before = answered(finished.folder)
+    assert sorted(before.values(), key=sorted) == [domain, retention]
+    exams = {"domain": {"path": "exam/domain.jsonl", "role": "domain"}}
+    policy = {"control": "base", "split": "dev", "draws": 200}
+    only_arms(copied, "base", "few-shot", "lora", exams=exams, policy=policy)
+    run(load_project(copied), listener)
+    now = answered(copied)
+    asked = {q for digest, ids in now.items() for q in ids - before.get(digest, set())}
+    assert asked == {"dev0", "dev1"}
+    results = json.loads((copied / ".tokka/reports/tokka/results.json").read_bytes())
+    assert {s["split"] for arm in results["arms"] for s in arm["sittings"]} == {"dev"}
+    assert {s["asked"] for arm in results["arms"] for s in arm["sittings"]} == {2}
+
+
+def test_no_key_is_read_before_the_last_answer_is_there(
+    fresh: Path, listener: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Until the report is written, whoever opens a file of keys gets an error."""
+    read: list[str] = []
+    load_keys, opened = tokka.exam.importing.load_keys, Path.open
+
+    def recorded(folder: Path) -> Any:
+        frames, frame = [], sys._getframe(1)
+        while frame is not None:
+            frames.append(Path(frame.f_code.co_filename).name)
+            frame = frame.f_back
+        assert "reporting.py" in frames, f"keys were loaded by {frames[:4]}"
+        read.append(folder.name)
+        return load_keys(folder)
+
+    def poisoned(self: Path, mode: str = "r", *args: Any, **kwargs: Any) -> Any:
+        if (
+            self.name == "keys.jsonl"
+            and "r" in mode
+            and sys._getframe(1).f_code.co_name != ("sha256_file")
+        ):
+            assert "compare and report" in listener.tasks, f"{self} was opened too early"
+        return opened(self, mode, *args, **kwargs)
+
+    monkeypatch.setattr("tokka.exam.importing.load_keys", recorded)
+    monkeypatch.setattr(Path, "open", poisoned)
+    run(load_project(fresh), listener)
+    assert sorted(name.partition("-")[0] for name in read) == ["exam", "exam"]
+    assert listener.tasks.index("compare and report") == len(listener.tasks) - 1
+    assert sum("sit domain" in label for label in listener.tasks) == 7
+
+
+def test_other_keys_change_no_candidate_and_no_answer(
+    finished: Any, copied: Path, listener: Any
+) -> None:
+    """The same questions with every key turned round: only the scores may notice."""
+    for exam in ("domain", "retention"):
+        path = copied / "exam" / f"{exam}.jsonl"
+        rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+        for row in rows:
+            if "choices" in row:
+                row["answer"] = next(c for c in row["choices"] if c != row["answer"])
+            else:
+                row["answer"] = "7" if row.get("form") == "number" else "something else"
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    run(load_project(copied), listener)
+    assert identities(copied) == identities(finished.folder)
+    before, after = said(finished.folder), said(copied)
+    assert len(before) == 7 * 22
+    assert after == before
+    results = json.loads((copied / ".tokka/reports/tokka/results.json").read_bytes())
+    by_arm = {arm["arm"]["name"]: arm["sittings"][0]["primary"] for arm in results["arms"]}
+    assert by_arm["lora"]["estimate"] < 0.5  # it was 1: the scores did notice
