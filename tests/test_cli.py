@@ -5,10 +5,9 @@ from __future__ import annotations
 import contextlib
 import io
 import json
-import threading
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,7 @@ import pytest
 
 from tokka.cli import main
 
-SECRET = "sk-harbour-0123456789abcdef"
+COLOUR = re.compile(r"\x1b\[([\d;]*;)?[349]\d[;m]")
 ASKED = "Which colour is the hull of the tug?"
 
 
@@ -234,12 +233,10 @@ def test_a_proof_that_fails_returns_6(
     assert "prompt" in said.err and "Traceback" not in said.err
     as_json = tokka("check", copied, "--json")
     assert as_json.code == 6
-    assert [p["holds"] for p in as_json.json["proofs"]][0] is False
+    assert as_json.json["proofs"][0]["holds"] is False
 
 
-def test_status_and_report_speak_of_the_last_run(
-    copied: Path, fresh: Path, tokka: Callable[..., Told]
-) -> None:
+def test_status_and_report_speak_of_the_last_run(copied: Path, tokka: Callable[..., Told]) -> None:
     said = tokka("status", copied)
     assert said.code == 0 and "finetune" in said.out and "lora" in said.out
     report = tokka("report", copied)
@@ -282,6 +279,6 @@ def test_colours_are_for_terminals(
     assert "\x1b" not in piped.out + piped.err
     monkeypatch.setenv("FORCE_COLOR", "1")
     forced = tokka(command, copied)
-    assert "\x1b[" in forced.out
+    assert COLOUR.search(forced.out)
     monkeypatch.setenv("NO_COLOR", "1")
-    assert not any(f"\x1b[{n}" in tokka(command, copied).out for n in (3, 9))  # bold may stay
+    assert not COLOUR.search(tokka(command, copied).out)  # bold and italics may stay

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 import typer
 
 import tokka
-from tokka.errors import GateRefused, Mistakes, TokkaError
+from tokka.errors import GateRefused, IntegrityError, Mistakes, TokkaError
 
 if TYPE_CHECKING:
     from tokka.project import Project
@@ -102,6 +102,12 @@ def check(
         _print_json(found.as_json())
     else:
         show_check(console(), found)
+    broken = [proof.text for proof in found.proofs if not proof.holds]
+    if broken:
+        raise IntegrityError(
+            f"check: it doesn't hold that {broken[0]}; training would teach another prompt than is "
+            "asked, so correct the tokenizer or the chat template of base_model"
+        )
 
 
 @app.command()
@@ -226,12 +232,10 @@ def main() -> NoReturn:
     """
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
-        app(standalone_mode=False)
+        code = app(standalone_mode=False)  # what a command's typer.Exit said, else None
     except TokkaError as error:
         typer.echo(f"tokka: {error}", err=True)
         sys.exit(error.exit_code)
-    except typer.Exit as stop:
-        sys.exit(stop.exit_code)
     except typer.Abort:
         typer.echo("tokka: stopped; run the same command again to go on", err=True)
         sys.exit(1)
@@ -243,4 +247,4 @@ def main() -> NoReturn:
             typer.echo(f"tokka: {error.format_message()}", err=True)
             sys.exit(2)
         raise
-    sys.exit(0)
+    sys.exit(code)

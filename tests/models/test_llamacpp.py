@@ -220,3 +220,12 @@ def test_what_is_no_gguf_is_refused_and_what_only_begins_like_one_is_reported(
     path.write_bytes(smollm2().read_bytes()[:50_000])
     with pytest.raises(ServiceError, match="can't be loaded"):
         open_llamacpp(path, renderer, "", threads=1)
+
+
+def test_options_that_begin_alike_are_scored_from_their_first_token(model: LlamaCppModel) -> None:
+    prompt = tokens(1, 40)
+    options = ((34, 35, 36), (40,), (34, 35, 37))
+    (together,) = scores(model, ScoreRequest(prompt, options))
+    for place in (0, 2):
+        (alone,) = scores(model, ScoreRequest(prompt, (options[place],)))
+        assert alone[0] == together[place]

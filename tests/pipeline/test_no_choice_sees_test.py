@@ -1,4 +1,4 @@
-"""Nothing that is chosen on the way to an answer has seen the keys, or the split kept for the end."""
+"""Nothing chosen on the way to an answer has seen a key, or the split kept for the end."""
 
 from __future__ import annotations
 
@@ -25,20 +25,29 @@ def answered(folder: Path) -> dict[str, set[str]]:
     return found
 
 
-def identities(folder: Path) -> dict[str, dict[str, Any]]:
-    folder = folder / ".tokka" / "candidates" / "tokka"
-    return {path.stem: json.loads(path.read_bytes()) for path in folder.glob("*.json")}
+def parts(folder: Path) -> dict[str, Any]:
+    """What each arm is made of, by digest; the steps' names cover the exam, keys and all."""
+    found = {}
+    for path in (folder / ".tokka" / "candidates" / "tokka").glob("*.json"):
+        candidate = json.loads(path.read_bytes())
+        digests = {name: entry.partition("@")[2] for name, entry in candidate["artifacts"].items()}
+        found[path.stem] = {**candidate, "artifacts": digests, "id": ""}
+    return found
 
 
 def said(folder: Path) -> dict[tuple[str, str], list[Any]]:
-    """(candidate, question) → what was answered, whatever the key."""
+    """(arm, question) → what is in the last run's answers, whatever the key."""
+    results = json.loads((folder / ".tokka/reports/tokka/results.json").read_bytes())
+    arm_of = {arm["candidate"]["id"]: arm["arm"]["name"] for arm in results["arms"]}
+    digests = {exam["digest"] for exam in results["exams"]}
     found = {}
     for path in (folder / ".tokka" / "steps").glob("sit-*/answers.jsonl"):
         for line in path.read_text(encoding="utf-8").splitlines():
             row = json.loads(line)
-            found[row["candidate_id"], row["question_id"]] = [
-                row["text"], row["choice_loglikelihoods"], row["prompt_sha256"],
-            ]  # fmt: skip
+            if row["exam_digest"] in digests:
+                found[arm_of[row["candidate_id"]], row["question_id"]] = [
+                    row["text"], row["choice_loglikelihoods"], row["prompt_sha256"],
+                ]  # fmt: skip
     return found
 
 
@@ -107,7 +116,7 @@ def test_other_keys_change_no_candidate_and_no_answer(
                 row["answer"] = "7" if row.get("form") == "number" else "something else"
         path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     run(load_project(copied), listener)
-    assert identities(copied) == identities(finished.folder)
+    assert parts(copied) == parts(finished.folder)
     before, after = said(finished.folder), said(copied)
     assert len(before) == 7 * 22
     assert after == before

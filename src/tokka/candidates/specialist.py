@@ -96,6 +96,8 @@ class Specialist:
         found = [self.passages(q) for q in questions]
         ready: dict[int, Answer] = {}
         for indices, run in ((scored, self._score), (written, self._write)):
+            if not indices:
+                continue  # an endpoint refuses to score, however little
             for index, answer in run(questions, found, indices, exam_digest, memo, progress):
                 ready[index] = answer
         for index in range(len(questions)):

@@ -80,7 +80,8 @@ def _inside(module: str, path: str) -> Path:
     """A file of an installed package, without importing the package."""
     spec = importlib.util.find_spec(module)
     if spec is None or spec.origin is None:
-        owner = next(m for m in EMBEDDED.values() if any(module == p for p, _ in m.parts))
+        known = EMBEDDED.values()
+        owner = next(m for m in known if module in {m.package, *(name for name, _ in m.parts)})
         raise MissingExtra(f"the package {module} is not installed; install it: {owner.install}")
     return Path(spec.origin).parent / path
 

@@ -161,14 +161,13 @@ class LlamaCppModel:
         longest = max(len(option) for option in request.options)
         prompt, truncated = self._fit(request.prompt, longest)
         self._prefill(prompt, {"n_predict": 1})
-        known: dict[tuple[int, ...], float] = {}  # option prefix → its last token's log-likelihood
-        for option in request.options:
-            for end in range(1, len(option) + 1):
-                if option[:end] not in known:
-                    context = prompt + option[: end - 1]
-                    known[option[:end]] = self._next_token(context, option[end - 1])
+        # From its first token on, also where options begin alike: a skipped token would be missing
+        # in the child's cache, and two tokens computed together round differently from one.
         sums = (
-            sum(known[option[:end]] for end in range(1, len(option) + 1))
+            sum(
+                self._next_token(prompt + option[:place], token)
+                for place, token in enumerate(option)
+            )
             for option in request.options
         )
         return ScoreResult(tuple(sums), truncated, time.perf_counter() - started)

@@ -1,0 +1,79 @@
+"""Batch plans: a pure function of the requests, within the budget, nothing lost."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tokka.models.batches import (
+    MIN_SHARED_TOKENS,
+    answer_end,
+    by_budget,
+    score_rows,
+    shared_prefix,
+    truncate,
+)
+from tokka.models.protocol import ScoreRequest
+
+PROMPTS = st.lists(st.lists(st.integers(0, 2), min_size=1, max_size=20).map(tuple), min_size=1)
+
+
+@given(widths=st.lists(st.integers(1, 50)), budget=st.integers(1, 200))
+def test_every_request_has_one_place_in_groups_within_the_budget(
+    widths: list[int], budget: int
+) -> None:
+    groups = by_budget(widths, budget, most=5)
+    assert sorted(i for group in groups for i in group) == list(range(len(widths)))
+    for group in groups:
+        padded = len(group) * max(widths[i] for i in group)
+        assert len(group) == 1 or (padded <= budget and len(group) <= 5)
+    longest = [max(widths[i] for i in group) for group in groups]
+    assert longest == sorted(longest, reverse=True)  # out of memory shows at once
+
+
+@given(prompts=PROMPTS, start=st.lists(st.integers(0, 2), max_size=12).map(tuple))
+def test_the_shared_prefix_is_common_and_leaves_every_prompt_a_token(
+    prompts: list[tuple[int, ...]], start: tuple[int, ...]
+) -> None:
+    whole = [start + prompt for prompt in prompts]
+    length = shared_prefix(whole)
+    assert len({prompt[:length] for prompt in whole}) == 1
+    assert all(length < len(prompt) for prompt in whole)
+    if len(whole) > 1 and len(start) >= MIN_SHARED_TOKENS:
+        assert length >= len(start)
+
+
+def test_a_short_common_start_isnt_worth_a_cache() -> None:
+    for length, found in ((MIN_SHARED_TOKENS - 1, 0), (MIN_SHARED_TOKENS, MIN_SHARED_TOKENS)):
+        start = tuple(range(length))
+        assert shared_prefix([(*start, 100), (*start, 200)]) == found
+    assert shared_prefix([tuple(range(50))]) == 0
+
+
+def test_a_cut_prompt_keeps_bos_and_its_end() -> None:
+    assert truncate((1, 2, 3, 4, 5), 5) == ((1, 2, 3, 4, 5), False)
+    assert truncate((1, 2, 3, 4, 5), 3) == ((1, 4, 5), True)
+
+
+def test_room_is_kept_for_the_longest_option() -> None:
+    (row,) = score_rows([ScoreRequest((1, 2, 3, 4, 5), ((7,), (8, 9)))], context_tokens=6)
+    assert (row.keep, row.truncated) == ((1, 3, 4, 5), True)
+    assert row.width(shared=1) == 3 + 1  # an option's last token is never read
+
+
+@pytest.mark.parametrize(
+    ("text", "stop", "end"),
+    [
+        ("noon\nQuestion", ("\n",), 4),
+        ("\n noon\nQ", ("\n",), 6),
+        (" \n", ("\n",), None),
+        ("noon", ("\n",), None),
+        ("a;b\n", ("\n", ";"), 1),
+        ("noon", (), None),
+    ],
+)
+def test_an_answer_ends_at_the_first_stop_after_something_visible(
+    text: str, stop: tuple[str, ...], end: int | None
+) -> None:
+    assert answer_end(text, stop) == end
