@@ -7,6 +7,7 @@ run once a session, by a real process (`finished`); tests change copies of it (`
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import shutil
@@ -14,10 +15,10 @@ import string
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 
@@ -174,8 +175,7 @@ def make_tiny_model(folder: Path, texts: list[str]) -> None:
     transformers.LlamaForCausalLM(config).save_pretrained(str(folder))
 
 
-@dataclass(frozen=True)
-class Said:
+class Said(NamedTuple):
     """What a command returned and wrote."""
 
     code: int
@@ -184,8 +184,10 @@ class Said:
 
     @property
     def json(self) -> Any:
-        """Standard output as its one JSON value; anything beside it is an error."""
-        return json.loads(self.out)
+        """Standard output as its one JSON object; anything beside it is an error."""
+        found = json.loads(self.out)
+        assert isinstance(found, dict)
+        return found
 
 
 @dataclass(frozen=True)
@@ -238,11 +240,7 @@ class Finished:
 
     @property
     def results(self) -> Path:
-        return results_of(self.folder)
-
-
-def results_of(folder: Path) -> Path:
-    return folder / ".tokka" / "reports" / "tokka" / "results.json"
+        return self.folder / ".tokka" / "reports" / "tokka" / "results.json"
 
 
 @pytest.fixture(scope="session")
@@ -270,6 +268,21 @@ def here(tokka_cache: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     torch.set_num_threads(1)  # spinning threads on a busy machine are far slower
     yield
     torch.set_num_threads(threads)
+
+
+@pytest.fixture
+def tokka(here: None, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Said]:
+    """The console script in this process, its output no terminal: quicker than a new one."""
+    from tokka.cli import main
+
+    def tell(*arguments: object) -> Said:
+        out, err = io.StringIO(), io.StringIO()
+        monkeypatch.setattr("sys.argv", ["tokka", *map(str, arguments)])
+        with redirect_stdout(out), redirect_stderr(err), pytest.raises(SystemExit) as stop:
+            main()
+        return Said(int(stop.value.code or 0), out.getvalue(), err.getvalue())
+
+    return tell
 
 
 @pytest.fixture
@@ -421,3 +434,73 @@ def tiny_folder(
     make_module("llama", num_hidden_layers=2).save_pretrained(str(folder))
     make_tokenizer().save_pretrained(str(folder))
     return folder
+
+
+@dataclass
+class FakeModel:
+    """A language model that answers by a function, and writes down what it was asked."""
+
+    renderer: Any
+    say: Callable[[str], str] = lambda prompt: "blue"
+    like: Callable[[str, str], float] = lambda prompt, option: -float(len(option))
+    scores_options: bool = True
+    name: str = "fake"
+    digest: str = "f" * 64
+    scored: list[Any] = field(default_factory=list)
+    written: list[Any] = field(default_factory=list)
+    closed: bool = False
+
+    @property
+    def capabilities(self) -> Any:
+        from tokka.models.protocol import Capabilities
+
+        return Capabilities(self.scores_options, True, False, self.renderer.chat_template, 4096)
+
+    def score(self, requests: Any, memo: Any = None, progress: Any = None) -> Iterator[Any]:
+        from tokka.models.protocol import ScoreResult
+
+        for request in requests:
+            self.scored.append(request)
+            prompt = self.renderer.decode(request.prompt)
+            options = [self.renderer.decode(option) for option in request.options]
+            yield ScoreResult(tuple(self.like(prompt, option) for option in options), False, 0.5)
+            if progress is not None:
+                progress(1)
+
+    def generate(self, requests: Any, memo: Any = None, progress: Any = None) -> Iterator[Any]:
+        """A text that begins with `error:` is one."""
+        from tokka.models.protocol import GenerateResult
+
+        for request in requests:
+            self.written.append(request)
+            text = self.say(self.renderer.decode(request.prompt.ids))
+            error = text.removeprefix("error:") if text.startswith("error:") else ""
+            yield GenerateResult(
+                text="" if error else text,
+                tokens_in=len(request.prompt.ids),
+                tokens_out=len(text),
+                truncated=False,
+                finish="error" if error else "stop",
+                seconds=0.5,
+                cost_usd=0.001,
+                error=error,
+            )
+            if progress is not None:
+                progress(1)
+
+    def close(self) -> None:
+        self.closed = True
+
+
+@pytest.fixture
+def fake_model(make_tokenizer: Callable[..., Any]) -> Callable[..., FakeModel]:
+    """`fake_model(say=lambda prompt: "…")`, reading Japanese prompts unless told otherwise."""
+
+    def make(language: str = "ja", chat_template: str | None = None, **how: Any) -> FakeModel:
+        from tokka.models.rendering import TokenRenderer
+
+        return FakeModel(
+            TokenRenderer(make_tokenizer(chat_template=chat_template), language), **how
+        )
+
+    return make

@@ -2,53 +2,19 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
 import json
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tokka.cli import main
-
 COLOUR = re.compile(r"\x1b\[([\d;]*;)?[349]\d[;m]")
 ASKED = "Which colour is the hull of the tug?"
 
 
-@dataclass(frozen=True)
-class Told:
-    code: int
-    out: str
-    err: str
-
-    @property
-    def json(self) -> Any:
-        """Standard output as its one JSON object; anything beside it is an error."""
-        found = json.loads(self.out)
-        assert isinstance(found, dict)
-        return found
-
-
-@pytest.fixture
-def tokka(here: None, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Told]:
-    """The console script in this process, its output no terminal."""
-
-    def tell(*arguments: object) -> Told:
-        out, err = io.StringIO(), io.StringIO()
-        monkeypatch.setattr("sys.argv", ["tokka", *map(str, arguments)])
-        with (
-            contextlib.redirect_stdout(out),
-            contextlib.redirect_stderr(err),
-            pytest.raises(SystemExit) as stop,
-        ):
-            main()
-        return Told(int(stop.value.code or 0), out.getvalue(), err.getvalue())
-
-    return tell
+Tell = Callable[..., Any]  # see conftest.py: arguments → code, out, err, json
 
 
 def tree(folder: Path) -> dict[str, tuple[int, int]]:
@@ -63,7 +29,7 @@ def tree(folder: Path) -> dict[str, tuple[int, int]]:
 
 
 def test_mistakes_in_the_project_file_come_together_with_their_lines(
-    fresh: Path, tokka: Callable[..., Told]
+    fresh: Path, tokka: Tell
 ) -> None:
     file = fresh / "tokka.yaml"
     text = file.read_text().replace("draws: 200", "draws: 20").replace("top_k: 2}", "topk: 2}")
@@ -79,7 +45,7 @@ def test_mistakes_in_the_project_file_come_together_with_their_lines(
 
 
 def test_mistakes_in_exams_and_examples_come_together_with_their_lines(
-    fresh: Path, tokka: Callable[..., Told]
+    fresh: Path, tokka: Tell
 ) -> None:
     with (fresh / "exam" / "domain.jsonl").open("a") as file:
         file.write('{"id": "d00", "question": "", "answer": "blue"}\n')
@@ -101,7 +67,7 @@ def test_mistakes_in_exams_and_examples_come_together_with_their_lines(
     ],
 )
 def test_a_wrong_call_returns_2(
-    arguments: tuple[str, ...], tokka: Callable[..., Told], tmp_path: Path, monkeypatch: Any
+    arguments: tuple[str, ...], tokka: Tell, tmp_path: Path, monkeypatch: Any
 ) -> None:
     monkeypatch.chdir(tmp_path)
     said = tokka(*arguments)
@@ -109,7 +75,7 @@ def test_a_wrong_call_returns_2(
     assert said.err.startswith("tokka: ") and "Traceback" not in said.err
 
 
-def test_an_unknown_or_unbuilt_arm_returns_2(fresh: Path, tokka: Callable[..., Told]) -> None:
+def test_an_unknown_or_unbuilt_arm_returns_2(fresh: Path, tokka: Tell) -> None:
     unknown = tokka("ask", "rga", ASKED, "--project", fresh)
     assert unknown.code == 2 and "no arm 'rga'; the project has: base," in unknown.err
     unbuilt = tokka("ask", "rag", ASKED, "--project", fresh)
@@ -120,7 +86,7 @@ def test_an_unknown_or_unbuilt_arm_returns_2(fresh: Path, tokka: Callable[..., T
 
 
 def test_the_gate_lets_only_a_proven_arm_through(
-    copied: Path, tokka: Callable[..., Told], only_arms: Callable[..., None]
+    copied: Path, tokka: Tell, only_arms: Callable[..., None]
 ) -> None:
     passed = tokka("run", copied, "--gate", "--json")
     assert (passed.code, passed.json["winner"]) == (0, "lora")
@@ -132,9 +98,7 @@ def test_the_gate_lets_only_a_proven_arm_through(
 
 
 @pytest.mark.parametrize("step", ["read", "index", "finetune", "sit"])
-def test_a_changed_file_of_a_finished_step_returns_6(
-    step: str, copied: Path, tokka: Callable[..., Told]
-) -> None:
+def test_a_changed_file_of_a_finished_step_returns_6(step: str, copied: Path, tokka: Tell) -> None:
     folder = next((copied / ".tokka" / "steps").glob(f"{step}-*"))
     names = json.loads((folder / "manifest.json").read_bytes())["files"]
     path = folder / sorted(names)[0]
@@ -150,7 +114,7 @@ def test_a_changed_file_of_a_finished_step_returns_6(
 
 
 def test_json_is_the_only_thing_on_standard_output(
-    copied: Path, tokka: Callable[..., Told], only_arms: Callable[..., None], finished: Any
+    copied: Path, tokka: Tell, only_arms: Callable[..., None], finished: Any
 ) -> None:
     assert finished.said.json["verdicts"]["lora"] == "pass"  # a whole run, with training in it
     assert set(tokka("init", copied / "new", "--json").json) == {"files", "written", "dry_run"}
@@ -168,7 +132,7 @@ def test_json_is_the_only_thing_on_standard_output(
     assert answer.json["text"].startswith("blue") and answer.err == ""
 
 
-def test_a_dry_run_writes_nothing(fresh: Path, tokka: Callable[..., Told]) -> None:
+def test_a_dry_run_writes_nothing(fresh: Path, tokka: Tell) -> None:
     before = tree(fresh)
     said = tokka("run", fresh, "--dry-run")
     assert said.code == 0
@@ -178,7 +142,7 @@ def test_a_dry_run_writes_nothing(fresh: Path, tokka: Callable[..., Told]) -> No
 
 
 def test_init_in_a_pipe_asks_nothing_and_its_project_passes_check(
-    fresh: Path, processes: Any, tokka: Callable[..., Told], tmp_path: Path
+    fresh: Path, processes: Any, tokka: Tell, tmp_path: Path
 ) -> None:
     folder = tmp_path / "rules"
     (fresh / "documents").rename(tmp_path / "documents")
@@ -197,7 +161,7 @@ def test_init_in_a_pipe_asks_nothing_and_its_project_passes_check(
 
 
 def test_check_shows_the_tokens_and_proves_that_the_prompts_are_the_same(
-    copied: Path, tokka: Callable[..., Told]
+    copied: Path, tokka: Tell
 ) -> None:
     before = tree(copied / ".tokka")
     said = tokka("check", copied)
@@ -215,7 +179,7 @@ def test_check_shows_the_tokens_and_proves_that_the_prompts_are_the_same(
 
 
 def test_a_proof_that_fails_returns_6(
-    copied: Path, tokka: Callable[..., Told], monkeypatch: pytest.MonkeyPatch
+    copied: Path, tokka: Tell, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Training that begins with one token more than the exam, as a renderer's slip would."""
     import tokka.training.lessons as lessons
@@ -236,7 +200,7 @@ def test_a_proof_that_fails_returns_6(
     assert as_json.json["proofs"][0]["holds"] is False
 
 
-def test_status_and_report_speak_of_the_last_run(copied: Path, tokka: Callable[..., Told]) -> None:
+def test_status_and_report_speak_of_the_last_run(copied: Path, tokka: Tell) -> None:
     said = tokka("status", copied)
     assert said.code == 0 and "finetune" in said.out and "lora" in said.out
     report = tokka("report", copied)
@@ -245,7 +209,7 @@ def test_status_and_report_speak_of_the_last_run(copied: Path, tokka: Callable[.
     assert "example copied: exam question domain/d00 stands in it" in report.out
 
 
-def test_a_project_that_never_ran_says_what_to_do(fresh: Path, tokka: Callable[..., Told]) -> None:
+def test_a_project_that_never_ran_says_what_to_do(fresh: Path, tokka: Tell) -> None:
     status = tokka("status", fresh)
     assert status.code == 0 and "no report yet: tokka run" in status.out
     assert not (fresh / ".tokka").exists()
@@ -253,9 +217,7 @@ def test_a_project_that_never_ran_says_what_to_do(fresh: Path, tokka: Callable[.
     assert report.code == 2 and "no report yet; make one with: tokka run" in report.err
 
 
-def test_ask_answers_with_citations_that_stand_in_the_documents(
-    copied: Path, tokka: Callable[..., Told]
-) -> None:
+def test_ask_answers_with_citations_that_stand_in_the_documents(copied: Path, tokka: Tell) -> None:
     said = tokka("ask", "lora-search", ASKED, "--project", copied)
     assert said.code == 0
     assert said.out.startswith("blue") and "[1] tug.txt" in said.out
@@ -273,7 +235,7 @@ def test_ask_answers_with_citations_that_stand_in_the_documents(
 
 @pytest.mark.parametrize("command", ["status", "report", "check"])
 def test_colours_are_for_terminals(
-    command: str, copied: Path, tokka: Callable[..., Told], monkeypatch: pytest.MonkeyPatch
+    command: str, copied: Path, tokka: Tell, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     piped = tokka(command, copied)
     assert "\x1b" not in piped.out + piped.err

@@ -16,7 +16,14 @@ from typing import Any
 
 from tokka.errors import Mistakes, TokkaError, UsageError
 from tokka.models.prompting import compose
-from tokka.pipeline import Build, Observer, prepare, renderer_of
+from tokka.pipeline import (
+    Build,
+    Observer,
+    own_files,
+    prepare,
+    renderer_of,
+    training_examples,
+)
 from tokka.project import Project
 from tokka.records import (
     Arm,
@@ -91,10 +98,16 @@ def check_project(
     files."""
     if arm_name is not None and arm_name not in project.arms:
         raise UsageError(f"no arm {arm_name!r}; the project has: {', '.join(project.arms)}")
+    from tokka.exam.sitting import with_options
+
     build = _prepared(project, observer or Quiet())
     arm = _shown_arm(project, arm_name)
     dropped = [*build.dropped, *_unreadable(project)]
-    questions = [q for step in build.exams.values() for q in step.questions()]
+    questions = [
+        with_options(q, project.language) if step.show_options else q
+        for step in build.exams.values()
+        for q in step.questions()
+    ]
     counts = ", ".join(f"{n}: {s.exam.questions} questions" for n, s in build.exams.items())
     examples = _examples(build, arm)
     summary = (
@@ -111,13 +124,19 @@ def check_project(
 def _prepared(project: Project, observer: Observer) -> Build:
     """Every exam and example file is read, so that the mistakes of all of them arrive together."""
     from tokka.dataset.examples import read_examples
-    from tokka.exam.importing import read_exam
+    from tokka.exam.importing import import_exam
     from tokka.pipeline import example_files
 
     mistakes: list[str] = []
     for name, spec in project.exams.items():
         try:
-            read_exam(project.resolve(spec.path), name, spec.role, spec.normalisation)
+            import_exam(
+                project.resolve(spec.path),
+                name,
+                spec.role,
+                spec.normalisation,
+                leave_out_mistakes=spec.leave_out_mistakes,
+            )
         except Mistakes as found:
             mistakes += found.items
         except TokkaError as error:
@@ -140,7 +159,8 @@ def _unreadable(project: Project) -> list[Dropped]:
     if not project.corpus:
         return []
     _, dropped = read_folder([project.resolve(c) for c in project.corpus], project.skip)
-    return dropped
+    own = own_files(project)
+    return [d for d in dropped if project.resolve(d.item).resolve() not in own]
 
 
 def _shown_arm(project: Project, name: str | None) -> Arm:
@@ -152,23 +172,27 @@ def _shown_arm(project: Project, name: str | None) -> Arm:
 
 def _examples(build: Build, arm: Arm) -> list[Example]:
     files = [stage.finetune.data for stage in arm.weights] or list(build.examples)[:1]
-    if not files:
-        return []
-    return read_records(build.examples[files[0]] / "examples.jsonl", Example)
+    return training_examples(build.examples[files[0]]) if files else []
 
 
 def _tokens(
     build: Build, arm: Arm, examples: Sequence[Example], questions: Sequence[Question]
 ) -> tuple[tuple[TokenView, ...], int, tuple[Proof, ...]]:
+    from tokka.arms.building import shots_of
     from tokka.candidates.opening import asked
     from tokka.training.lessons import lesson
 
     renderer = renderer_of(build)
     language = build.project.language
-    spec = PromptSpec(system=arm.prompt.system, format=arm.prompt.format)
+    taught_spec = PromptSpec(system=arm.prompt.system, format=arm.prompt.format)
+    shots = shots_of(arm, _shots(build, arm))
 
-    def messages(turns: Messages) -> Messages:
-        return compose(turns, spec=spec, language=language)
+    def taught(turns: Messages) -> Messages:
+        return compose(turns, spec=taught_spec, language=language)
+
+    def posed(question: Question) -> Messages:
+        chosen = shots(question) if shots else ()
+        return compose(question.messages, spec=arm.prompt, shots=chosen, language=language)
 
     def view(title: str, ids: tuple[int, ...], learnt_from: int) -> TokenView:
         pieces = tuple(renderer.pieces(ids))  # type: ignore[attr-defined]
@@ -178,34 +202,37 @@ def _tokens(
 
     views: list[TokenView] = []
     if examples:
-        example = examples[0]
-        taught = lesson(
-            example.id,
-            messages(example.messages[:-1]),
-            example.messages[-1].content,
-            renderer,
-            10**9,
+        first = examples[0]
+        learnt = lesson(
+            first.id, taught(first.messages[:-1]), first.messages[-1].content, renderer, 10**9
         )
-        views.append(view(f"training example {example.id}", taught.ids, taught.start))
-    question = questions[0]
-    posed = renderer.prompt(messages(question.messages)).ids
+        views.append(view(f"training example {first.id}", learnt.ids, learnt.start))
+    question = next((q for q in questions if len(q.messages) == 1), questions[0])
+    ids = renderer.prompt(posed(question)).ids
     title = f"exam question {question.id}"
     if question.choices:
-        posed += renderer.option(question.choices[0])
+        ids += renderer.option(question.choices[0])
         title += ", first option"
-    views.append(view(title, posed, len(posed)))
+    views.append(view(title, ids, len(ids)))
     text = "この規程の改定日はいつですか。" if language == "ja" else "When was this rule revised?"
-    served = renderer.prompt(messages(asked(text).messages)).ids
+    served = renderer.prompt(posed(asked(text))).ids
     views.append(view("served request", served, len(served)))
     shared = _common([v.ids for v in views])
-    return (
-        tuple(views),
-        shared,
-        (
-            _parity(question, messages, renderer),
-            *_ends(views, renderer),
-        ),
-    )
+    proofs = [_parity(question, posed, taught, renderer, arm), *_ends(views, renderer)]
+    if arm.retrieval is not None:
+        proofs.append(
+            Proof(
+                "not shown: the passages, which stand before the question wherever it is asked",
+                True,
+            )
+        )
+    return tuple(views), shared, tuple(proofs)
+
+
+def _shots(build: Build, arm: Arm) -> list[Example]:
+    if not arm.prompt.shots:
+        return []
+    return read_records(build.examples[arm.prompt.shots_from] / "examples.jsonl", Example)
 
 
 def _common(rows: Sequence[tuple[int, ...]]) -> int:
@@ -217,23 +244,27 @@ def _common(rows: Sequence[tuple[int, ...]]) -> int:
     return count
 
 
-def _parity(question: Question, messages: Any, renderer: Any) -> Proof:
-    """The same question as a training example, in the exam and as a request: one and the same
-    prompt."""
+def _parity(question: Question, posed: Any, taught: Any, renderer: Any, arm: Arm) -> Proof:
+    """The same question in the exam, as a request and, without shots, as a training example."""
     from tokka.candidates.opening import asked
     from tokka.training.lessons import lesson
 
+    if len(question.messages) > 1:
+        return Proof("parity not checked: every exam question has several turns", True)
     text = question.messages[-1].content
-    exam = renderer.prompt(messages(question.messages))
-    service = renderer.prompt(messages(asked(text).messages))
-    turns = (Message(role="user", content=text),)
-    taught = lesson("parity", messages(turns), "x", renderer, 10**9)
-    same = exam.ids == service.ids == taught.ids[: taught.start]
-    single = len(question.messages) == 1
+    exam, service = renderer.prompt(posed(question)), renderer.prompt(posed(asked(text)))
+    same = exam.ids == service.ids
+    where = "exam and service; training leaves the shots out"
+    if not arm.prompt.shots:
+        learnt = lesson(
+            "parity", taught((Message(role="user", content=text),)), "x", renderer, 10**9
+        )
+        same = same and exam.ids == learnt.ids[: learnt.start]
+        where = "training, exam and service"
     return Proof(
-        f"question {question.id} has the same {len(exam.ids)} prompt tokens in training, exam and "
-        f"service (sha256 {exam.sha256[:16]})",
-        same or not single,
+        f"question {question.id} has the same {len(exam.ids)} prompt tokens in {where} "
+        f"(sha256 {exam.sha256[:16]})",
+        same,
     )
 
 
@@ -321,12 +352,12 @@ def _row(step: str, of: str, state: str, seconds: float | None) -> dict[str, Any
 
 
 def _current_candidates(project: Project, workspace: Workspace) -> dict[str, str]:
-    """Candidate id → arm, as built by the last run of this project file."""
+    """Candidate id → arm, of those built by the last run that the project still describes."""
     from tokka.store import read_record
 
     folder = workspace.root / "candidates" / project.file.stem
     found = (read_record(path, Candidate) for path in sorted(folder.glob("*.json")))
-    return {c.id: c.arm.name for c in found if c.arm.name in project.arms}
+    return {c.id: c.arm.name for c in found if c.arm == project.arms.get(c.arm.name)}
 
 
 @dataclass(frozen=True, slots=True)

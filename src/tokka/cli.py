@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
@@ -131,7 +132,7 @@ def run(
     from tokka.records import Results
     from tokka.store import read_record
 
-    command = f"tokka run {file}" + (f" --limit {limit}" if limit else "")
+    command = f"tokka run {shlex.quote(str(file))}" + (f" --limit {limit}" if limit else "")
     with Bars(quiet=as_json) as bars:
         outcome = run_project(project, bars, limit, command)
     results = read_record(outcome.results, Results)
@@ -242,6 +243,15 @@ def main() -> NoReturn:
     except KeyboardInterrupt:
         typer.echo("tokka: stopped; run the same command again to go on", err=True)
         sys.exit(130)
+    except OSError as error:
+        place = f"{error.filename}: " if error.filename else ""
+        typer.echo(
+            f"tokka: {place}{error.strerror or error}; check permissions and free space, then "
+            f"run the "
+            "same command again",
+            err=True,
+        )
+        sys.exit(1)
     except Exception as error:
         if hasattr(error, "format_message"):  # click's usage errors
             typer.echo(f"tokka: {error.format_message()}", err=True)

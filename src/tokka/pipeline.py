@@ -13,6 +13,7 @@ package; nothing else does but `cli`.
 
 from __future__ import annotations
 
+import glob
 import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
@@ -21,8 +22,8 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from tokka.errors import UsageError
+from tokka.models.opening import context_tokens_of, kind, locate, open_model, open_renderer
 from tokka.models.opening import digest as model_digest
-from tokka.models.opening import kind, locate, open_model, open_renderer
 from tokka.models.protocol import Embedder, LanguageModel, Renderer
 from tokka.project import Project
 from tokka.records import (
@@ -142,16 +143,25 @@ def _exam(build: Build, name: str) -> ExamStep:
     path = build.project.resolve(spec.path)
 
     def make(folder: Path) -> None:
-        got = import_exam(path, name, spec.role, spec.normalisation)
+        got = import_exam(
+            path,
+            name,
+            spec.role,
+            spec.normalisation,
+            leave_out_mistakes=spec.leave_out_mistakes,
+        )
         write_exam(folder, got.exam, got.questions, got.keys)
+        write_records(folder / "dropped.jsonl", got.dropped)
 
     inputs = {
         "file": sha256_file(path),
         "name": name,
         "role": spec.role,
         "normalisation": spec.normalisation,
+        "leave_out_mistakes": spec.leave_out_mistakes,
     }
     folder = build.step("exam", inputs, make, name)
+    build.dropped += read_records(folder / "dropped.jsonl", Dropped)
     return ExamStep(name, folder, load_exam(folder), spec.show_options)
 
 
@@ -189,16 +199,31 @@ def read_and_chunk(build: Build) -> None:
     if not project.corpus:
         return
     roots = [project.resolve(name) for name in project.corpus]
-    listing = files(roots, project.skip)
+    own = own_files(project)
+    found = files(roots, project.skip)
+    listing = [(name, path) for name, path in found if path.resolve() not in own]
+    kept_out = [name for name, path in found if path.resolve() in own]
 
     def read(folder: Path) -> None:
         with build.observer.task("read documents", None):
-            documents, dropped = read_folder(roots, project.skip)
+            documents, dropped = read_folder(roots, [*project.skip, *map(glob.escape, kept_out)])
+        dropped += [
+            Dropped(
+                item=name,
+                reason="this project's own exam, examples or project file: no arm may see it",
+                stage="read",
+                next_action="move it out of the corpus, or list it under skip",
+            )
+            for name in kept_out
+        ]
         write_records(folder / "documents.jsonl", documents)
         write_records(folder / "dropped.jsonl", dropped)
 
     state = [(name, _sha256_or_reason(path)) for name, path in listing]
-    documents = build.step("read", {"files": state}, read)
+    inputs: dict[str, Any] = {"files": state}
+    if kept_out:
+        inputs["kept_out"] = kept_out
+    documents = build.step("read", inputs, read)
     build.dropped += read_records(documents / "dropped.jsonl", Dropped)
 
     def chunk_all(folder: Path) -> None:
@@ -224,6 +249,12 @@ def read_and_chunk(build: Build) -> None:
     build.chunks = build.step("chunk", inputs, chunk_all)
     with (documents / "documents.jsonl").open("rb") as file:
         build.documents = sum(1 for _ in file)
+
+
+def own_files(project: Project) -> set[Path]:
+    """The project file, its exams and its examples: a key in the corpus would be an open book."""
+    named = [spec.path for spec in project.exams.values()] + example_files(project)
+    return {project.file.resolve(), *(project.resolve(name).resolve() for name in named)}
 
 
 def _sha256_or_reason(path: Path) -> str:
@@ -318,22 +349,27 @@ def adapter_of(build: Build, arm: Arm, spec: FinetuneSpec) -> Path:
         from tokka.training.finetune import finetune
         from tokka.training.lessons import plan_batches
 
-        found = read_records(examples / "examples.jsonl", Example)
+        found = training_examples(examples)
+        if not found:
+            raise UsageError(
+                f"arm {arm.name}: {spec.data} holds no example to train on (split: train); add some"
+            )
         renderer = renderer_of(build)
         retriever = None
         if index is not None:
             retriever = open_index(index, embedder_of(build) if retrieval.dense else None)
         with build.observer.task(f"{arm.name}: prepare examples", len(found)) as task:
-            lessons = lessons_of(
+            lessons, too_long = lessons_of(
                 found,
                 arm,
                 spec,
                 renderer,
                 build.project.language,
-                TRAINING_CONTEXT_TOKENS,
+                min(TRAINING_CONTEXT_TOKENS, context_tokens_of(base)),
                 retriever,
                 lambda n: task.advance(n),
             )
+        write_records(folder / "dropped.jsonl", too_long)
         tokens = sum(len(lessons[i].ids) for group in plan_batches(lessons, spec) for i in group)
         with build.observer.task(f"{arm.name}: train ({tokens:,} tokens)", tokens) as task:
             finetune(
@@ -356,7 +392,17 @@ def adapter_of(build: Build, arm: Arm, spec: FinetuneSpec) -> Path:
         "retrieval": retrieval.model_dump(mode="json") if retrieved else "",
         "dtype": DTYPE,
     }
-    return build.step("finetune", inputs, make, arm.name)
+    folder = build.step("finetune", inputs, make, arm.name)
+    if (folder / "dropped.jsonl").exists():
+        known = {(d.item, d.reason) for d in build.dropped}
+        found = read_records(folder / "dropped.jsonl", Dropped)
+        build.dropped += [d for d in found if (d.item, d.reason) not in known]
+    return folder
+
+
+def training_examples(examples: Path) -> list[Example]:
+    found = read_records(examples / "examples.jsonl", Example)
+    return [example for example in found if example.split == "train"]
 
 
 def build_arm(build: Build, arm: Arm) -> Candidate:
@@ -398,9 +444,22 @@ def load_candidate(build: Build, arm: str) -> Candidate:
     path = candidate_folder(build) / f"{arm}.json"
     if not path.exists():
         raise UsageError(
-            f"arm {arm!r} isn't built yet; build it with: tokka run {build.project.file.name}"
+            f"arm {arm!r} isn't built yet; build it with: tokka run {build.project.file}"
         )
-    return read_record(path, Candidate)
+    found = read_record(path, Candidate)
+    if not is_current(build, found):
+        raise UsageError(
+            f"arm {arm!r} was changed since it was built; build it again with: "
+            f"tokka run {build.project.file}"
+        )
+    return found
+
+
+def is_current(build: Build, candidate: Candidate) -> bool:
+    """Whether the project still says what this candidate was built from."""
+    project = build.project
+    built = (candidate.base_digest, candidate.arm, candidate.language)
+    return built == (build.base_digest, project.arms.get(candidate.arm.name), project.language)
 
 
 class Models:
@@ -496,6 +555,7 @@ def sit_exam(
         "show_options": step.show_options,
         "split": build.project.policy.split,
         "limit": limit,
+        "asked": fingerprint([q.id for q in questions]) if limit is not None else "",
         "dtype": DTYPE,
     }
     try:

@@ -74,8 +74,9 @@ def _parse(file: Path) -> Parsed:
     try:
         content = file.read_bytes()
     except FileNotFoundError as error:
+        folder = file.parent if file.suffix else file
         raise UsageError(
-            f"no project file at {file}; write one with: tokka init {file.parent}"
+            f"no project file at {file}; write one with: tokka init {folder}"
         ) from error
     except OSError as error:
         raise UsageError(

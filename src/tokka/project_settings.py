@@ -31,12 +31,14 @@ class ChunkSpec(Settings):
 
 
 class ExamSpec(Settings):
-    """`show_options` lists a choice question's options in the prompt before they are scored."""
+    """`show_options` lists a choice question's options in the prompt before they are scored;
+    `leave_out_mistakes` examines without the rows that are wrong, and names them in the report."""
 
     path: str = Field(min_length=1)
     role: Role
     normalisation: Normalisation = "tokens"
     show_options: bool = False
+    leave_out_mistakes: bool = False
 
 
 class Policy(Settings):

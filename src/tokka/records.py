@@ -161,8 +161,8 @@ class PromptSpec(Record):
     shots: int = Field(default=0, ge=0, le=64)
     shots_from: str = ""
     selection: Literal["fixed", "nearest"] = "fixed"
-    seed: int = 0
-    max_tokens: int = Field(default=48, ge=1)
+    seed: int = Field(default=0, ge=0, lt=2**32)
+    max_tokens: int = Field(default=48, ge=1, le=8192)
     stop: tuple[str, ...] | None = None
     format: str = ""
 
@@ -198,7 +198,7 @@ class FinetuneSpec(Record):
     warmup_ratio: float = Field(default=0.1, ge=0, lt=1)
     weight_decay: float = Field(default=0.0, ge=0)
     max_grad_norm: float = Field(default=1.0, gt=0)
-    seed: int = 0
+    seed: int = Field(default=0, ge=0, lt=2**32)
 
 
 class Stage(Record):

@@ -9,6 +9,7 @@
 from __future__ import annotations
 
 import platform
+import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -30,7 +31,7 @@ from tokka.records import (
     Verdict,
     fingerprint,
 )
-from tokka.store import read_json, read_record, write_json, write_records
+from tokka.store import read_json, write_json, write_records
 
 if TYPE_CHECKING:
     from tokka.pipeline import Build, Sat
@@ -42,22 +43,27 @@ PACKAGES = (
 )  # fmt: skip
 
 
-def output_folder(build: Build) -> Path:
-    return build.workspace.root / "reports" / build.project.file.stem
+def output_folder(build: Build, limit: int | None = None) -> Path:
+    """Partial results have a folder of their own: a trial never replaces a judged report."""
+    name = build.project.file.stem + (f"-limit-{limit}" if limit else "")
+    return build.workspace.root / "reports" / name
 
 
 def conclude(
     build: Build, sat: Sequence[Sat], limit: int | None, command: str
 ) -> tuple[Path, Path]:
     """Score, compare, judge, write. Skipped where nothing changed since the last time."""
-    folder = output_folder(build)
+    folder = output_folder(build, limit)
     results_path, report_path = folder / "results.json", folder / "report.html"
     timings = _timings(build, sat)
     state = fingerprint(
         {
             "version": [VERSION, tokka.__version__],
             "project": build.project.digest,
-            "sat": [[s.candidate.id, s.exam.exam.digest, s.digest] for s in sat],
+            "sat": [
+                [s.candidate.id, s.exam.exam.digest, s.digest, [q.id for q in s.questions]]
+                for s in sat
+            ],
             "dropped": build.dropped,
             "limit": limit,
             "timings": timings,
@@ -82,7 +88,7 @@ def _write(
     from tokka.report.html import write_report
     from tokka.report.sheet import ExamSheet
 
-    folder = output_folder(build)
+    folder = output_folder(build, limit)
     order = list(build.project.arms)
     rows = sorted(sat, key=lambda s: (s.exam.name, order.index(s.candidate.arm.name)))
     keys = {name: step.keys() for name, step in build.exams.items()}
@@ -90,8 +96,9 @@ def _write(
     results = results_of(build, rows, scores, limit)
     write_json(folder / "results.json", results)
     write_json(folder / "timings.json", {a: t.model_dump(mode="json") for a, t in timings.items()})
+    shutil.rmtree(folder / "scores", ignore_errors=True)
     for s, own in zip(rows, scores, strict=True):
-        write_records(folder / "scores" / f"{s.candidate.arm.name}-{s.exam.name}.jsonl", own)
+        write_records(folder / "scores" / s.exam.name / f"{s.candidate.arm.name}.jsonl", own)
     sheets = {}
     for name, step in build.exams.items():
         mine = [(s, own) for s, own in zip(rows, scores, strict=True) if s.exam.name == name]
@@ -273,14 +280,3 @@ def _machine() -> str:
         except OSError:
             pass
     return f"{model}, {os.cpu_count()} cores"
-
-
-def load_results(build: Build) -> Results | None:
-    path = output_folder(build) / "results.json"
-    return read_record(path, Results) if path.exists() else None
-
-
-def load_timings(build: Build) -> dict[str, Timing]:
-    path = output_folder(build) / "timings.json"
-    data = read_json(path) if path.exists() else {}
-    return {arm: Timing.model_validate(value) for arm, value in data.items()}

@@ -42,8 +42,8 @@ def test_every_part_has_its_place() -> None:
     system = Message(role="system", content="of the exam")
     messages = compose(
         (system, user("first?"), Message(role="assistant", content="so."), user("then?")),
-        spec=PromptSpec(system="of the arm", shots=1, format="One word."),
-        shots=[shot(1, Message(role="system", content="of the shot"))],
+        spec=PromptSpec(system="of the arm", shots=2, format="One word."),
+        shots=[shot(1, Message(role="system", content="of the shot")), shot(2)],
         passages=[passage(1, "the text")],
         language="en",
     )
@@ -51,6 +51,8 @@ def test_every_part_has_its_place() -> None:
         ("system", "of the arm\nof the exam"),
         ("user", "Question: shot 1?"),
         ("assistant", "answer 1"),
+        ("user", "Question: shot 2?"),
+        ("assistant", "answer 2"),
         ("user", "Question: first?"),
         ("assistant", "so."),
         ("user", "Documents:\n[1] (Rules) the text\n\nQuestion: then?\nOne word."),

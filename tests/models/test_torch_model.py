@@ -217,6 +217,42 @@ def test_an_unknown_architecture_takes_the_plain_path_and_says_so(open_tiny: Ope
     assert len(said) == 1
 
 
+@pytest.mark.parametrize("kind", ["granite", "cohere", "phi"])
+def test_scales_and_biases_of_other_heads_are_counted(
+    make_module: Callable[..., Any], make_tokenizer: Callable[..., Any], kind: str
+) -> None:
+    """Granite divides its logits, Cohere multiplies them, Phi adds a bias."""
+    module = make_module(kind, **({"logits_scaling": 8.0} if kind == "granite" else {}))
+    if kind == "phi":
+        torch.nn.init.normal_(module.lm_head.bias)
+    renderer = TokenRenderer(make_tokenizer(), "en")
+    model = TorchModel(module, renderer, name=kind, digest=kind)
+    asked = mixed_requests(0, count=3)
+    agree(scores(model, asked), naively(model, asked))
+
+
+def test_logits_that_are_bent_in_an_unknown_way_are_refused(
+    make_module: Callable[..., Any], make_tokenizer: Callable[..., Any]
+) -> None:
+    module = make_module("gpt_neox")
+    forward = module.forward
+
+    def bent(*args: Any, **kwargs: Any) -> Any:
+        out = forward(*args, **kwargs)
+        out.logits = out.logits * 0.5
+        return out
+
+    module.forward = bent
+    with pytest.raises(UsageError, match="gpt_neox computes its logits in a way"):
+        TorchModel(module, TokenRenderer(make_tokenizer(), "en"), name="odd", digest="odd")
+
+
+def test_an_answer_that_leaves_no_room_for_a_question_is_refused(open_tiny: Open) -> None:
+    (prompt,) = prompts([5])
+    with pytest.raises(UsageError, match=f"max_tokens {CONTEXT} leaves no room"):
+        list(open_tiny("llama").generate([GenerateRequest(prompt, CONTEXT)]))
+
+
 def test_a_request_without_options_or_with_an_empty_one_is_refused(open_tiny: Open) -> None:
     for options in ((), ((5,), ())):
         with pytest.raises(UsageError, match="at least one token"):

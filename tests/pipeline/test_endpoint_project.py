@@ -13,7 +13,6 @@ from typing import Any
 
 import pytest
 
-from tokka.cli import main
 from tokka.exam.sitting import score_all
 from tokka.pipeline import Build, Sat, load_candidate, prepare
 from tokka.project import load_project
@@ -21,6 +20,7 @@ from tokka.records import Answer
 from tokka.reporting import results_of
 from tokka.store import read_records
 
+Tell = Callable[..., Any]  # see conftest.py: arguments → code, out, err, json
 KEY_NAME, SECRET = "TOKKA_TEST_HARBOUR_KEY", "sk-harbour-0123456789abcdef"
 
 
@@ -96,20 +96,6 @@ def project(
     return fresh
 
 
-@pytest.fixture
-def tokka(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> Callable[..., tuple[int, str, str]]:
-    def tell(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr("sys.argv", ["tokka", *map(str, arguments)])
-        with pytest.raises(SystemExit) as stop:
-            main()
-        said = capsys.readouterr()
-        return int(stop.value.code or 0), said.out, said.err
-
-    return tell
-
-
 def read_results(folder: Path) -> Any:
     return json.loads((folder / ".tokka" / "reports" / "tokka" / "results.json").read_bytes())
 
@@ -121,7 +107,7 @@ def secrets_in(folder: Path) -> list[Path]:
 
 
 def test_a_service_sits_the_exams_by_letter_and_is_paid(
-    project: Path, service: Service, tokka: Callable[..., tuple[int, str, str]]
+    project: Path, service: Service, tokka: Tell
 ) -> None:
     code, out, err = tokka("run", project, "--json")
     assert code == 0, err
@@ -142,13 +128,13 @@ def test_a_service_sits_the_exams_by_letter_and_is_paid(
     assert len(service.asked) == len(asked) == len(set(asked))  # nothing is paid twice
 
     code, out, _ = tokka("ask", "rag", "Which colour is the tug?", "--project", project)
-    assert code == 0 and out.startswith("It is blue.") and "[1] tug.txt" in out
+    assert code == 0 and out.startswith("It is blue.") and "] tug.txt 0–28" in out
     code, out, _ = tokka("check", project)
     assert code == 0 and "the endpoint hides its tokens" in out
 
 
 def test_a_failing_question_returns_5_and_is_the_only_one_asked_again(
-    project: Path, service: Service, tokka: Callable[..., tuple[int, str, str]]
+    project: Path, service: Service, tokka: Tell
 ) -> None:
     service.fails_on = "the hull of the tug"
     code, _, err = tokka("run", project)
@@ -168,9 +154,7 @@ def test_a_failing_question_returns_5_and_is_the_only_one_asked_again(
     assert read_results(project)["arms"][0]["sittings"][0]["errors"] == 0
 
 
-def test_a_dead_service_returns_5(
-    project: Path, service: Service, tokka: Callable[..., tuple[int, str, str]]
-) -> None:
+def test_a_dead_service_returns_5(project: Path, service: Service, tokka: Tell) -> None:
     service.fails_on = " "
     code, out, err = tokka("run", project, "--json")
     assert (code, out) == (5, ""), err
@@ -180,7 +164,7 @@ def test_a_dead_service_returns_5(
 
 @pytest.mark.parametrize("status", [400, 401, 500])
 def test_the_key_is_in_no_output_and_in_no_file(
-    status: int, project: Path, service: Service, tokka: Callable[..., tuple[int, str, str]]
+    status: int, project: Path, service: Service, tokka: Tell
 ) -> None:
     """Not even where the service itself repeats it in its error."""
     service.fails_on, service.status = "the hull of the tug", status
@@ -196,7 +180,7 @@ def test_the_key_is_in_no_output_and_in_no_file(
 def test_letters_are_never_compared_with_likelihoods(
     finished: Any,
     project: Path,
-    tokka: Callable[..., tuple[int, str, str]],
+    tokka: Tell,
     listener: Any,
 ) -> None:
     """base by letter against rag by likelihood, over the same questions: refused, and said why."""

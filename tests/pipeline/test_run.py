@@ -198,19 +198,23 @@ def test_a_changed_example_trains_again_and_reads_nothing_again(
     assert sat_by(copied, new) == {"lora"}
 
 
-def test_a_limited_run_is_partial_and_no_arm_passes(copied: Path, listener: Any) -> None:
-    whole = (copied / ".tokka" / "reports" / "tokka" / "results.json").read_bytes()
-    run(load_project(copied), listener, limit=11)  # all but one: still no exam
-    results = read_results(copied)
+def test_a_limited_run_is_partial_no_arm_passes_and_no_judged_report_is_replaced(
+    copied: Path, listener: Any
+) -> None:
+    judged = copied / ".tokka" / "reports" / "tokka" / "results.json"
+    whole = judged.read_bytes()
+    outcome = run(load_project(copied), listener, limit=11)  # all but one: still no exam
+    results = json.loads(outcome.results.read_bytes())
     assert results["winner"] is None
     for arm in results["arms"]:
         domain, retention = arm["sittings"]
         assert (domain["asked"], domain["partial"], retention["partial"]) == (11, True, True)
         assert all("is incomplete" in c["reason"] for c in arm["comparisons"])
         assert arm["verdict"] is None or arm["verdict"]["outcome"] == "inconclusive"
+    assert judged.read_bytes() == whole
     before = steps(copied)
-    run(load_project(copied), listener)
-    assert (copied / ".tokka" / "reports" / "tokka" / "results.json").read_bytes() == whole
+    assert run(load_project(copied), listener).results == judged
+    assert judged.read_bytes() == whole
     assert steps(copied) == before
 
 

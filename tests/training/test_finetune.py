@@ -80,10 +80,10 @@ def test_the_loss_falls_and_the_opened_adapter_has_learnt(
 ) -> None:
     losses = [row["loss"] for row in curve(trained)]
     assert len(losses) == len(plan_batches(lessons, SPEC))
-    assert sum(losses[-3:]) < 0.3 * sum(losses[:3])
+    assert sum(losses[-3:]) < 0.6 * sum(losses[:3])
     base = mean_loss(torch_model.load_module(tiny_folder, "float32"), lessons)
     tuned = mean_loss(torch_model.load_module(tiny_folder, "float32", trained), lessons)
-    assert tuned < 0.3 * base
+    assert tuned < 0.6 * base
 
 
 def test_the_first_loss_is_the_base_models_own(
@@ -149,7 +149,9 @@ def test_the_evidence_says_what_was_done(trained: Path, lessons: list[Lesson]) -
     rates = [row["learning_rate"] for row in curve(trained)]
     assert max(rates) == pytest.approx(1e-2) and rates[0] < max(rates) > 20 * rates[-1]
     config = json.loads((trained / "adapter_config.json").read_text())
-    assert config["base_model_name_or_path"] is None  # a path of this machine says nothing
+    # Neither this machine's path nor this process's order of a set: they would reach the digest.
+    assert config["base_model_name_or_path"] is None
+    assert config["target_modules"] == sorted(config["target_modules"])
     assert (config["r"], config["lora_alpha"]) == (4, 8.0)
     assert sorted(p.name for p in trained.iterdir()) == [
         "adapter_config.json", "adapter_model.safetensors", "curve.jsonl", "training.json",
@@ -229,7 +231,7 @@ def test_a_killed_training_resumes_to_the_same_bits(
     finetune(folder, tiny_folder, "base digest", lessons, SPEC,
              lambda tokens, loss: seen.append(tokens), dtype="float32")  # fmt: skip
     assert 0 < len(seen) < len(curve(trained))  # it did go on, not start again
-    for name in ("adapter_model.safetensors", "training.json", "curve.jsonl"):
+    for name in [p.name for p in trained.iterdir()]:
         assert (folder / name).read_bytes() == (trained / name).read_bytes(), name
     assert not (folder / "checkpoints").exists()
     assert sum(seen) == json.loads((folder / "training.json").read_text())["tokens"]

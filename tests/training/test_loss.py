@@ -7,38 +7,44 @@ from typing import Any
 import pytest
 
 torch = pytest.importorskip("torch")
+from tokka.models.head import Head  # noqa: E402
 from tokka.training import loss  # noqa: E402
 from tokka.training.loss import CHUNK_POSITIONS, answer_loss  # noqa: E402
 
 WIDTH, VOCABULARY = 24, 97
 
 
-def made(positions: int, scale: float = 1.0) -> tuple[Any, Any, Any]:
+def made(positions: int, scale: float = 1.0, **bent: Any) -> tuple[Any, Any, Head]:
     random = torch.Generator().manual_seed(positions)
     hidden = torch.randn(positions, WIDTH, generator=random) * scale
     targets = torch.randint(VOCABULARY, (positions,), generator=random)
     weight = torch.randn(VOCABULARY, WIDTH, generator=random)
-    return hidden, targets, weight
+    bias = torch.randn(VOCABULARY, generator=random) if bent.pop("biased", False) else None
+    return hidden, targets, Head(weight, bias, **{"scale": 1.0, "cap": None, **bent})
 
 
-def naive(hidden: Any, targets: Any, weight: Any, cap: float | None) -> Any:
-    logits = hidden @ weight.T
-    if cap is not None:
-        logits = cap * torch.tanh(logits / cap)
+def naive(hidden: Any, targets: Any, head: Head) -> Any:
+    logits = torch.nn.functional.linear(hidden, head.weight, head.bias) * head.scale
+    if head.cap is not None:
+        logits = head.cap * torch.tanh(logits / head.cap)
     return torch.nn.functional.cross_entropy(logits, targets)
 
 
-@pytest.mark.parametrize("cap", [None, 5.0])
+@pytest.mark.parametrize(
+    "bent",
+    [{}, {"cap": 5.0}, {"scale": 0.125}, {"biased": True}, {"biased": True, "scale": 3, "cap": 4}],
+    ids=str,
+)
 @pytest.mark.parametrize(
     "positions", [1, CHUNK_POSITIONS - 1, CHUNK_POSITIONS, CHUNK_POSITIONS + 1, 300]
 )
-def test_loss_and_gradient_equal_naive_cross_entropy(positions: int, cap: float | None) -> None:
+def test_loss_and_gradient_equal_naive_cross_entropy(positions: int, bent: Any) -> None:
     """Pitfall 9 as well: the mean is over the batch's supervised tokens, whatever the chunks."""
-    hidden, targets, weight = made(positions)
+    hidden, targets, head = made(positions, **bent)
     results = []
     for function in (answer_loss, naive):
         states = hidden.clone().requires_grad_()
-        value = function(states, targets, weight, cap)
+        value = function(states, targets, head)
         (3.0 * value).backward()  # what stands above the loss reaches the gradient
         results.append((value.detach(), states.grad))
     (mine, my_gradient), (theirs, their_gradient) = results
@@ -48,17 +54,17 @@ def test_loss_and_gradient_equal_naive_cross_entropy(positions: int, cap: float 
 
 
 def test_large_logits_neither_overflow_nor_vanish() -> None:
-    hidden, targets, weight = made(40, scale=100.0)
-    expected = naive(hidden.double(), targets, weight.double(), None)
-    value = answer_loss(hidden, targets, weight)
-    assert value.item() == pytest.approx(expected.item(), rel=1e-5)
+    hidden, targets, head = made(40, scale=100.0)
+    double = Head(head.weight.double(), None, 1.0, None)
+    value = answer_loss(hidden, targets, head)
+    assert value.item() == pytest.approx(naive(hidden.double(), targets, double).item(), rel=1e-5)
 
 
 def test_no_more_than_a_chunk_of_positions_meets_the_vocabulary(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    hidden, targets, weight = made(30)
-    whole = answer_loss(hidden, targets, weight)
+    hidden, targets, head = made(30)
+    whole = answer_loss(hidden, targets, head)
     monkeypatch.setattr(loss, "CHUNK_POSITIONS", 8)
 
     class Watched(torch.Tensor):  # type: ignore[misc]
@@ -75,8 +81,7 @@ def test_no_more_than_a_chunk_of_positions_meets_the_vocabulary(
         type("Context", (), {"save_for_backward": lambda *_: None})(),
         hidden.as_subclass(Watched),
         targets,
-        weight,
-        None,
+        head,
     )
     rows = [shape[0] for shape in Watched.shapes if shape[1] == VOCABULARY]
     assert set(rows) == {8, 6}  # 30 = 3 × 8 + 6
@@ -84,15 +89,15 @@ def test_no_more_than_a_chunk_of_positions_meets_the_vocabulary(
 
 
 def test_the_heads_weights_get_no_gradient() -> None:
-    hidden, targets, weight = made(10)
-    weight.requires_grad_()
-    answer_loss(hidden.requires_grad_(), targets, weight).backward()
-    assert weight.grad is None
+    hidden, targets, head = made(10)
+    head.weight.requires_grad_()
+    answer_loss(hidden.requires_grad_(), targets, head).backward()
+    assert head.weight.grad is None
     assert hidden.grad is not None
 
 
 def test_a_batch_that_teaches_nothing_is_an_error() -> None:
     """A mean over nothing would be NaN, or a silent zero (pitfall 7: an all-zero mask)."""
-    hidden, targets, weight = made(1)
+    hidden, targets, head = made(1)
     with pytest.raises(ValueError, match="without a supervised position"):
-        answer_loss(hidden[:0], targets[:0], weight)
+        answer_loss(hidden[:0], targets[:0], head)

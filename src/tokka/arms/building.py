@@ -10,11 +10,13 @@ import hashlib
 from collections.abc import Callable, Mapping, Sequence
 
 from tokka.dataset.examples import fixed_shots, nearest_shots
+from tokka.errors import UsageError
 from tokka.models.prompting import compose
 from tokka.models.protocol import Renderer
 from tokka.records import (
     Arm,
     Candidate,
+    Dropped,
     Example,
     FinetuneSpec,
     Passage,
@@ -24,7 +26,7 @@ from tokka.records import (
     fingerprint,
 )
 from tokka.retrieval.hybrid import Retriever
-from tokka.training.lessons import Lesson, lesson
+from tokka.training.lessons import Lesson, TooLong, lesson
 
 WITHOUT_GOLD = 0.2  # RAFT (Zhang et al. 2024) keeps the gold document for 80 % of the examples
 
@@ -43,22 +45,34 @@ def lessons_of(
     context_tokens: int,
     retriever: Retriever | None = None,
     progress: Callable[[int], None] | None = None,
-) -> list[Lesson]:
-    """One lesson per training example, rendered as the exam renders its questions, without
-    shots."""
-    lessons = []
+) -> tuple[list[Lesson], list[Dropped]]:
+    """One lesson per training example, rendered as the exam renders its questions, without shots;
+    and what doesn't fit the context. Raises UsageError where nothing fits."""
+    lessons: list[Lesson] = []
+    dropped: list[Dropped] = []
     prompt = PromptSpec(system=arm.prompt.system, format=arm.prompt.format)
     for example in examples:
         passages: Sequence[Passage] = ()
         if spec.context == "retrieved" and retriever is not None:
             passages = training_passages(example, training_retrieval(arm), retriever)
         messages = compose(example.messages[:-1], spec=prompt, passages=passages, language=language)
-        lessons.append(
-            lesson(example.id, messages, example.messages[-1].content, renderer, context_tokens)
-        )
+        try:
+            answer = example.messages[-1].content
+            lessons.append(lesson(example.id, messages, answer, renderer, context_tokens))
+        except TooLong as error:
+            dropped.append(_too_long(example.id, str(error)))
         if progress is not None:
             progress(1)
-    return lessons
+    if examples and not lessons:
+        raise UsageError(f"arm {arm.name}: no example fits; the first: {dropped[0].reason}")
+    return lessons, dropped
+
+
+def _too_long(example_id: str, message: str) -> Dropped:
+    reason, _, action = message.partition("; ")
+    return Dropped(
+        item=f"example {example_id}", reason=reason, stage="finetune", next_action=action
+    )
 
 
 def training_passages(

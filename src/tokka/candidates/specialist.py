@@ -10,6 +10,7 @@ can't is asked for a letter, and says so in `decoding.method`.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -93,13 +94,18 @@ class Specialist:
             if q.form == "choice" and self.model.capabilities.scores_options
         ]
         written = [i for i in range(len(questions)) if i not in set(scored)]
-        found = [self.passages(q) for q in questions]
+        found, searched = [], []
+        for question in questions:
+            started = time.perf_counter()
+            found.append(self.passages(question))
+            searched.append(time.perf_counter() - started)
         ready: dict[int, Answer] = {}
         for indices, run in ((scored, self._score), (written, self._write)):
             if not indices:
                 continue  # an endpoint refuses to score, however little
             for index, answer in run(questions, found, indices, exam_digest, memo, progress):
-                ready[index] = answer
+                seconds = answer.seconds + searched[index]
+                ready[index] = answer.model_copy(update={"seconds": seconds})
         for index in range(len(questions)):
             yield ready[index]
 

@@ -154,6 +154,8 @@ def _messages(row: dict[str, Any], wrong: list[str]) -> Messages:
         wrong.append(f"the last message must be the assistant's, got {messages[-1].role}'s")
     elif not messages[-1].content:
         wrong.append("the answer is empty; write what is to be learnt")
+    elif len(messages) > 1 and messages[-2].role != "user":
+        wrong.append(f"the message before the answer must be the user's, got {messages[-2].role}'s")
     if not any(m.role == "user" for m in messages):
         wrong.append("no message is the user's; write what is asked")
     if any(not m.content for m in messages[:-1]):

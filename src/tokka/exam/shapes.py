@@ -25,6 +25,8 @@ OWNER_FIELDS = (
     *("id", "question", "messages", "form", "choices", "answer", "answer_index", "unit"),
     *("tolerance", "topic", "cluster_id", "document_ids", "split", "points", "prohibited"),
 )
+# The owner's own, also on a row that has a public shape.
+_KEPT = ("topic", "cluster_id", "document_ids", "split", "points", "prohibited")
 # Read past: they explain the question to people.
 NOTE_FIELDS = ("note", "comment", "explanation", "rationale", "source", "url")
 _NUMBERED = re.compile(r"(?:choice|option)_?(\d+|[a-j])$")
@@ -52,7 +54,8 @@ def recognise(row: Mapping[str, Any], headerless: bool = False) -> list[Shaped]:
     fields = {_lower(name): value for name, value in row.items()}
     for name, needs, read in SHAPES:
         if needs <= fields.keys() and (read_fields := read(fields)) is not None:
-            return [Shaped(name, {**_about(fields), **read_fields}, letters_first=True)]
+            kept = {n: fields[n] for n in _KEPT if fields.get(n) not in (None, "")}
+            return [Shaped(name, {**_about(fields), **read_fields, **kept}, letters_first=True)]
     columns = _option_columns(fields)
     if columns:
         fields = {name: value for name, value in fields.items() if name not in columns}

@@ -63,6 +63,14 @@ def locate(reference: str, root: Path, notice: Callable[[str], None] | None = No
     return path
 
 
+def context_tokens_of(folder: Path) -> int:
+    """How many positions a model in Hugging Face's layout has; a large number where it doesn't
+    say."""
+    config = read_json(folder / "config.json")
+    known = [config.get(k) for k in ("max_position_embeddings", "n_positions", "max_seq_len")]
+    return min((int(n) for n in known if n), default=2**20)
+
+
 def _from_hub(name: str) -> Path:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError

@@ -78,11 +78,7 @@ class TokenRenderer:
             raise UsageError("a prompt ends with a user message; the answer comes after it")
         safe = [{"role": m.role, "content": self._defuse(m.content)} for m in messages]
         if self.chat_template:
-            return str(
-                self._tokenizer.apply_chat_template(
-                    safe, tokenize=False, add_generation_prompt=True
-                )
-            )
+            return self._templated(safe, generate=True)
         label = ANSWER_LABEL[self.language]
         parts: list[str] = []
         for message in safe:
@@ -135,6 +131,25 @@ class TokenRenderer:
                 text = text.replace(token, token[0] + " " + token[1:])
         return text
 
+    def _templated(self, turns: list[dict[str, str]], generate: bool) -> str:
+        """The chat template's text. Thinking is switched off where the template has a switch: an
+        exam's answer begins with the answer."""
+        from jinja2 import TemplateError
+
+        try:
+            return str(
+                self._tokenizer.apply_chat_template(
+                    turns, tokenize=False, add_generation_prompt=generate, enable_thinking=False
+                )
+            )
+        except TemplateError as error:
+            roles = ", ".join(turn["role"] for turn in turns)
+            raise UsageError(
+                f"chat template: {error} (the turns were: {roles}); where it refuses a system "
+                f"text, "
+                "remove prompt.system and let prompt.format say it"
+            ) from error
+
     def _template_end(self) -> str:
         """What the chat template writes after an answer, up to and including its end of turn.
 
@@ -142,10 +157,9 @@ class TokenRenderer:
         ends a turn with nothing: such a model would never learn to stop.
         """
         user = {"role": "user", "content": "x"}
-        apply = self._tokenizer.apply_chat_template
-        prompt = str(apply([user], tokenize=False, add_generation_prompt=True))
+        prompt = self._templated([user], generate=True)
         turn = [user, {"role": "assistant", "content": _SENTINEL}]
-        full = str(apply(turn, tokenize=False, add_generation_prompt=False))
+        full = self._templated(turn, generate=False)
         if not full.startswith(prompt + _SENTINEL):
             raise UsageError(
                 "chat template: a finished conversation doesn't begin with its own generation "

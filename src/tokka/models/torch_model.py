@@ -30,6 +30,7 @@ from tokka.models.batches import (
     shared_prefix,
     truncate,
 )
+from tokka.models.head import head_of
 from tokka.models.protocol import (
     Capabilities,
     GenerateRequest,
@@ -82,6 +83,26 @@ class TorchModel:
         self._device = module.get_input_embeddings().weight.device
         self._dtype = module.get_input_embeddings().weight.dtype
         self._window: Any = getattr(config, "sliding_window", None)
+        self._head = head_of(module)
+        if self.mask_style == "plain":
+            self._prove_head()
+
+    @torch.inference_mode()
+    def _prove_head(self) -> None:
+        """An unknown architecture may bend its logits in a way of its own: compare before
+        trusting."""
+        vocabulary = self._head.weight.shape[0]
+        ids = torch.arange(1, 9, device=self._device)[None] % vocabulary
+        own = torch.log_softmax(self.module(input_ids=ids).logits[0, :-1].float(), dim=-1)
+        hidden = self.module.get_decoder()(input_ids=ids, use_cache=False).last_hidden_state
+        ours = self._log_probabilities(hidden[0, :-1], ids[0, 1:])
+        theirs = own.gather(1, ids[0, 1:, None])[:, 0]
+        if not torch.allclose(ours, theirs, rtol=0.02, atol=0.1):
+            raise UsageError(
+                f"{self.name}: architecture {self.module.config.model_type} computes its logits "
+                f"in a "
+                "way that tokka doesn't know, so its scores would be wrong; use another base model"
+            )
 
     # ---- log-likelihood of options --------------------------------------------------------
 
@@ -215,19 +236,13 @@ class TorchModel:
 
     def _log_probabilities(self, hidden: Any, targets: Any) -> Any:
         """log p(target) at each row of `hidden` (positions, width), float32, block by block."""
-        weight = self.module.get_output_embeddings().weight
-        bias = getattr(self.module.get_output_embeddings(), "bias", None)
-        cap = getattr(self.module.config, "final_logit_softcapping", None)
+        weight = self._head.weight
         states = hidden.float()
         total = torch.full((len(states),), -math.inf, device=states.device)
         picked = torch.zeros(len(states), device=states.device)
         for start in range(0, weight.shape[0], VOCABULARY_BLOCK):
             block = weight[start : start + VOCABULARY_BLOCK]
-            logits = states @ block.float().T
-            if bias is not None:
-                logits += bias[start : start + VOCABULARY_BLOCK].float()
-            if cap is not None:
-                logits = cap * torch.tanh(logits / cap)
+            logits = self._head.logits(states, slice(start, start + VOCABULARY_BLOCK))
             total = torch.logaddexp(total, torch.logsumexp(logits, dim=1))
             inside = (targets >= start) & (targets < start + block.shape[0])
             rows = inside.nonzero()[:, 0]
@@ -246,6 +261,12 @@ class TorchModel:
         if not requests:
             return
         limit = self.capabilities.max_context_tokens
+        longest = max(r.max_tokens for r in requests)
+        if longest >= limit:
+            raise UsageError(
+                f"{self.name}: max_tokens {longest} leaves no room for a question in a context of "
+                f"{limit}; lower prompt.max_tokens"
+            )
         cut = [truncate(r.prompt.ids, limit - r.max_tokens) for r in requests]
         keeps = [keep for keep, _ in cut]
         shared = 0 if self.mask_style == "plain" else shared_prefix(keeps)
@@ -340,11 +361,11 @@ class TorchModel:
         """Next token of each row. The head runs in the weights' dtype; the leaders are then
         computed
         again in float32, since bf16 logits tie where float32 ones don't."""
-        head = self.module.get_output_embeddings()
-        logits = head(state).float()
+        head = self._head
+        logits = head.bend(self.module.get_output_embeddings()(state).float())
         leaders = logits.topk(min(32, logits.shape[1]), dim=1).indices
         exact = torch.einsum("bh,bkh->bk", state.float(), head.weight[leaders].float())
-        if getattr(head, "bias", None) is not None:
+        if head.bias is not None:
             exact += head.bias[leaders].float()
         greedy = leaders.gather(1, exact.argmax(dim=1, keepdim=True))[:, 0].tolist()
         chosen = []

@@ -23,6 +23,7 @@ from typing import Any
 import torch
 
 from tokka.errors import TokkaError
+from tokka.models.head import head_of
 from tokka.records import FinetuneSpec
 from tokka.store import write_json, write_text
 from tokka.training.lessons import Lesson, plan_batches
@@ -51,6 +52,7 @@ def finetune(
     set_seed(spec.seed)
     module = load_module(base, dtype)
     module.config.use_cache = False
+    module.name_or_path = ""  # PEFT would write this machine's path into the adapter
     alpha = spec.alpha if spec.alpha is not None else 2.0 * spec.rank
     model = get_peft_model(
         module,
@@ -65,27 +67,29 @@ def finetune(
     checkpoints = folder / "checkpoints"
     trainer = _trainer_class()(
         model=model,
-        args=TrainingArguments(
-            output_dir=str(checkpoints),
-            per_device_train_batch_size=1,  # one planned batch
-            num_train_epochs=1,  # the plan holds all epochs
-            learning_rate=spec.learning_rate,
-            lr_scheduler_type="cosine",
-            warmup_steps=max(1, round(spec.warmup_ratio * len(plan))),
-            weight_decay=spec.weight_decay,
-            max_grad_norm=spec.max_grad_norm,
-            optim="adamw_torch",
-            save_strategy="steps",
-            save_steps=max(5, len(plan) // CHECKPOINTS),
-            save_total_limit=1,
-            logging_strategy="steps",
-            logging_steps=1,
-            seed=spec.seed,
-            report_to=[],
-            disable_tqdm=True,
-            remove_unused_columns=False,
-            dataloader_pin_memory=False,
-            use_cpu=not torch.cuda.is_available(),
+        args=_one_device(
+            TrainingArguments(
+                output_dir=str(checkpoints),
+                per_device_train_batch_size=1,  # one planned batch
+                num_train_epochs=1,  # the plan holds all epochs
+                learning_rate=spec.learning_rate,
+                lr_scheduler_type="cosine",
+                warmup_steps=max(1, round(spec.warmup_ratio * len(plan))),
+                weight_decay=spec.weight_decay,
+                max_grad_norm=spec.max_grad_norm,
+                optim="adamw_torch",
+                save_strategy="steps",
+                save_steps=max(5, len(plan) // CHECKPOINTS),
+                save_total_limit=1,
+                logging_strategy="steps",
+                logging_steps=1,
+                seed=spec.seed,
+                report_to=[],
+                disable_tqdm=True,
+                remove_unused_columns=False,
+                dataloader_pin_memory=False,
+                use_cpu=not torch.cuda.is_available(),
+            )
         ),
         train_dataset=_Planned(lessons, plan),
         data_collator=_collate,
@@ -93,7 +97,9 @@ def finetune(
     )
     trainer.remove_callback(PrinterCallback)
     trainer.train(resume_from_checkpoint=_checkpoint(checkpoints))
-    model.peft_config["default"].base_model_name_or_path = None
+    saved: Any = model.peft_config["default"]
+    saved.base_model_name_or_path = None
+    saved.target_modules = sorted(saved.target_modules)  # a set's order differs between processes
     model.save_pretrained(str(folder), safe_serialization=True)
     (folder / "README.md").unlink(missing_ok=True)  # PEFT's template with nothing filled in
     history = [h for h in trainer.state.log_history if "loss" in h]
@@ -122,6 +128,13 @@ def finetune(
         },
     )
     shutil.rmtree(checkpoints, ignore_errors=True)
+
+
+def _one_device(arguments: Any) -> Any:
+    """A planned batch is one batch: `Trainer` would otherwise join as many as there are GPUs."""
+    _ = arguments.device  # counts the GPUs
+    arguments._n_gpu = min(1, arguments._n_gpu)
+    return arguments
 
 
 class _Planned(torch.utils.data.Dataset):  # type: ignore[type-arg]
@@ -165,8 +178,7 @@ def _trainer_class() -> Any:
             loss = answer_loss(
                 hidden[inputs["rows"], inputs["columns"]],
                 inputs["targets"],
-                causal.get_output_embeddings().weight,
-                getattr(causal.config, "final_logit_softcapping", None),
+                head_of(causal),
             )
             if not torch.isfinite(loss):
                 raise TokkaError(
@@ -202,8 +214,10 @@ def _checkpoint(folder: Path) -> str | None:
     """The newest checkpoint that was written to its end."""
     if not folder.is_dir():
         return None
-    for broken in folder.glob("checkpoint-*"):
-        if not (broken / "trainer_state.json").exists():  # written last
-            shutil.rmtree(broken)
+    for written in folder.glob("checkpoint-*"):
+        try:
+            json.loads((written / "trainer_state.json").read_bytes())  # written last
+        except (OSError, ValueError):
+            shutil.rmtree(written)
     found = sorted(folder.glob("checkpoint-*"), key=lambda p: int(p.name.rpartition("-")[2]))
     return str(found[-1]) if found else None

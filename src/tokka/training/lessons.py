@@ -32,6 +32,10 @@ class Lesson:
         return len(self.ids) - self.start
 
 
+class TooLong(UsageError):
+    """A conversation that doesn't fit the model's context."""
+
+
 def lesson(
     example_id: str, prompt: Messages, answer: str, renderer: Renderer, context_tokens: int
 ) -> Lesson:
@@ -47,7 +51,7 @@ def lesson(
             "correct the chat template"
         )
     if len(before) + len(after) > context_tokens:
-        raise UsageError(
+        raise TooLong(
             f"example {example_id}: {len(before) + len(after)} tokens don't fit the context of "
             f"{context_tokens}; shorten the answer, or use a smaller top_k or chunks.max_tokens"
         )
@@ -64,7 +68,7 @@ def plan_batches(lessons: Sequence[Lesson], spec: FinetuneSpec) -> list[list[int
         raise UsageError("finetune: there is no example to learn from; add some to data")
     shuffle = random.Random(spec.seed)
     limit = spec.max_train_tokens
-    wanted = round(spec.epochs * len(lessons))
+    wanted = max(1, round(spec.epochs * len(lessons)))
     plan: list[list[int]] = []
     taken = tokens = 0
     while taken < wanted:
