@@ -412,12 +412,14 @@ def make_module(make_tokenizer: Callable[..., Any]) -> Callable[..., Any]:
     transformers = pytest.importorskip("transformers")
     vocabulary = len(make_tokenizer())
 
-    def make(architecture: str, **changes: Any) -> Any:
+    def make(architecture: str, attn_implementation: str = "sdpa", **changes: Any) -> Any:
         known = ARCHITECTURES.get(architecture, {})
         settings = {**TINY, "vocab_size": vocabulary, **known, **changes}
         config = transformers.AutoConfig.for_model(architecture, **settings)
         torch.manual_seed(0)
-        module = transformers.AutoModelForCausalLM.from_config(config, attn_implementation="sdpa")
+        module = transformers.AutoModelForCausalLM.from_config(
+            config, attn_implementation=attn_implementation
+        )
         return module.float().eval()
 
     return make

@@ -79,7 +79,7 @@ def test_an_unknown_or_unbuilt_arm_returns_2(fresh: Path, tokka: Tell) -> None:
     unknown = tokka("ask", "rga", ASKED, "--project", fresh)
     assert unknown.code == 2 and "no arm 'rga'; the project has: base," in unknown.err
     unbuilt = tokka("ask", "rag", ASKED, "--project", fresh)
-    assert unbuilt.code == 2 and "build it with: tokka run tokka.yaml" in unbuilt.err
+    assert unbuilt.code == 2 and "isn't built yet; build it with: tokka run " in unbuilt.err
     empty = tokka("ask", "rag", "  ", "--project", fresh)
     assert empty.code == 2 and "the question is empty" in empty.err
     assert tokka("report", fresh).code == 2

@@ -94,6 +94,12 @@ def test_a_file_appears_under_its_name_only_when_it_is_whole(
     assert seen == [(False, "すべて")]
 
 
+def test_a_written_file_is_as_readable_as_any_other(tmp_path: Path) -> None:
+    write_text(tmp_path / "report.html", "x")
+    (tmp_path / "other").touch()
+    assert (tmp_path / "report.html").stat().st_mode == (tmp_path / "other").stat().st_mode
+
+
 @given(text=st.text(), number=st.integers())
 def test_records_and_json_come_back_as_they_went(
     tmp_path_factory: pytest.TempPathFactory, text: str, number: int

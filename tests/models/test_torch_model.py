@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,7 +15,7 @@ from tokka.models.protocol import GenerateRequest, Prompt, ScoreRequest
 from tokka.models.rendering import TokenRenderer, hash_ids
 
 torch = pytest.importorskip("torch")
-from tokka.models.torch_model import TorchModel  # noqa: E402
+from tokka.models.torch_model import TorchModel, load_module  # noqa: E402
 
 WINDOW = 8  # of tests/conftest.py's gemma3_text
 CONTEXT = 128
@@ -431,3 +432,20 @@ def test_another_model_or_another_request_is_never_answered_from_memory(open_tin
     for number, run in enumerate(runs, 1):
         run()
         assert len(shelf) == number
+
+
+# ---- loading ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("kind", "attention"), [("llama", "sdpa"), ("gemma3_text", "sdpa"), ("gemma2", "eager")]
+)
+def test_a_model_is_loaded_with_the_attention_that_it_knows(
+    make_module: Callable[..., Any], tmp_path: Path, kind: str, attention: str
+) -> None:
+    """Gemma 2 caps its attention scores, which PyTorch's fused attention can't."""
+    changes = {"head_dim": 8, "num_key_value_heads": 1} if kind == "gemma2" else {}
+    make_module(kind, attn_implementation=attention, **changes).save_pretrained(str(tmp_path))
+    module = load_module(tmp_path, "float32")
+    assert module.config._attn_implementation == attention
+    assert module.dtype == torch.float32

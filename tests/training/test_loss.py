@@ -14,9 +14,9 @@ from tokka.training.loss import CHUNK_POSITIONS, answer_loss  # noqa: E402
 WIDTH, VOCABULARY = 24, 97
 
 
-def made(positions: int, scale: float = 1.0, **bent: Any) -> tuple[Any, Any, Head]:
+def made(positions: int, spread: float = 1.0, **bent: Any) -> tuple[Any, Any, Head]:
     random = torch.Generator().manual_seed(positions)
-    hidden = torch.randn(positions, WIDTH, generator=random) * scale
+    hidden = torch.randn(positions, WIDTH, generator=random) * spread
     targets = torch.randint(VOCABULARY, (positions,), generator=random)
     weight = torch.randn(VOCABULARY, WIDTH, generator=random)
     bias = torch.randn(VOCABULARY, generator=random) if bent.pop("biased", False) else None
@@ -54,7 +54,7 @@ def test_loss_and_gradient_equal_naive_cross_entropy(positions: int, bent: Any) 
 
 
 def test_large_logits_neither_overflow_nor_vanish() -> None:
-    hidden, targets, head = made(40, scale=100.0)
+    hidden, targets, head = made(40, spread=100.0)
     double = Head(head.weight.double(), None, 1.0, None)
     value = answer_loss(hidden, targets, head)
     assert value.item() == pytest.approx(naive(hidden.double(), targets, double).item(), rel=1e-5)

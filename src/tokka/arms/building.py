@@ -126,7 +126,7 @@ def candidate_of(
         {
             "base": base_digest,
             "arm": arm.model_dump(mode="json", exclude={"name"}),
-            "artifacts": dict(artifacts),
+            "artifacts": {name: entry.partition("@")[2] for name, entry in artifacts.items()},
             "embedder": embedder,
             "language": language,
             "decoding": "greedy",

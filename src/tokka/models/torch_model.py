@@ -495,7 +495,6 @@ def load_module(folder: Path, dtype: str, adapter: Path | None = None) -> Any:
         local_files_only=True,
         trust_remote_code=False,
         use_safetensors=True,
-        attn_implementation="sdpa",
     )
     if adapter is not None:
         from peft import PeftModel
