@@ -98,7 +98,7 @@ def check_project(
     files."""
     if arm_name is not None and arm_name not in project.arms:
         raise UsageError(f"no arm {arm_name!r}; the project has: {', '.join(project.arms)}")
-    from tokka.exam.sitting import with_options
+    from tokka.candidates.letters import with_options
 
     build = _prepared(project, observer or Quiet())
     arm = _shown_arm(project, arm_name)

@@ -528,21 +528,20 @@ class Sat:
 def sit_exam(
     build: Build, candidate: Candidate, step: ExamStep, models: Models, limit: int | None
 ) -> Sat:
-    from tokka.exam.sitting import asked_in, sit, with_options
+    from tokka.exam.sitting import asked_in, sit
 
     questions = asked_in(step.questions(), build.project.policy.split, limit)
-    language = build.project.language
-    shown = [with_options(q, language) if step.show_options else q for q in questions]
 
     def make(folder: Path) -> None:
         specialist = open_arm(build, candidate, models)
-        with build.observer.task(f"{candidate.arm.name}: sit {step.name}", len(shown)) as task:
+        with build.observer.task(f"{candidate.arm.name}: sit {step.name}", len(questions)) as task:
             answers = sit(
                 specialist,
                 step.exam,
-                shown,
+                questions,
                 build.workspace.memo,
                 lambda n: task.advance(n),
+                step.show_options,
             )
         write_records(folder / "answers.jsonl", answers)
         failed = sum(a.status == "error" for a in answers)
@@ -562,8 +561,8 @@ def sit_exam(
         folder = build.step("sit", inputs, make, f"{candidate.arm.name} · {step.name}")
     except _Incomplete as incomplete:
         build.observer.notice(
-            f"{candidate.arm.name}: {incomplete.failed} of {len(shown)} questions of {step.name} "
-            "failed; run again to ask only these"
+            f"{candidate.arm.name}: {incomplete.failed} of {len(questions)} questions of "
+            f"{step.name} failed; run again to ask only these"
         )
         folder = incomplete.folder
     answers = read_records(folder / "answers.jsonl", Answer)

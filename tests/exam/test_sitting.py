@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 
 from tokka.arms.building import candidate_of
+from tokka.candidates.letters import with_options
 from tokka.candidates.specialist import Specialist
-from tokka.exam.sitting import asked_in, method_of, score_all, sit, summarise, with_options
+from tokka.exam.sitting import asked_in, method_of, score_all, sit, summarise
 from tokka.records import (
     Answer,
     Arm,

@@ -78,3 +78,14 @@ def _place(character: str, n_choices: int) -> int | None:
 def _is_article(text: str, cue: re.Match[str]) -> bool:
     """'The answer is a nurse': a small a before a word is no option."""
     return cue["letter"] == "a" and re.match(r"\s[a-z]", text[cue.end() :]) is not None
+
+
+def with_options(question: Question, language: str) -> Question:
+    """The same question with its options listed in the prompt (`show_options`)."""
+    if question.form != "choice":
+        return question
+    head = "選択肢：" if language == "ja" else "Options:"
+    listed = "\n".join([head, *(f"- {choice}" for choice in question.choices)])
+    *before, last = question.messages
+    asked = Message(role=last.role, content=f"{last.content}\n{listed}")
+    return question.model_copy(update={"messages": (*before, asked)})

@@ -12,9 +12,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from tokka.candidates.letters import letter_messages, parse_letter
+from tokka.candidates.letters import letter_messages, parse_letter, with_options
 from tokka.models.prompting import compose
 from tokka.models.protocol import (
     GenerateRequest,
@@ -43,6 +44,16 @@ Shots = Callable[[Question], Sequence[Example]]
 LETTER_TOKENS = 8
 
 
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """A question as it goes to the model."""
+
+    question: Question
+    passages: tuple[Passage, ...]
+    prompt: Prompt
+    search_seconds: float
+
+
 class Specialist:
     """Owns neither the model nor the examples; `close` closes the index and the model it was
     given."""
@@ -66,17 +77,22 @@ class Specialist:
             return ()
         return tuple(self._retriever.search(question.messages[-1].content, spec.top_k, spec))
 
-    def messages(self, question: Question, passages: Sequence[Passage] = ()) -> Messages:
+    def messages(
+        self, question: Question, passages: Sequence[Passage] = (), said: Messages = ()
+    ) -> Messages:
+        """`said` replaces the question's own words; shots are picked by the question itself."""
         return compose(
-            question.messages,
+            said or question.messages,
             spec=self.candidate.arm.prompt,
             shots=self._shots(question) if self._shots else (),
             passages=passages,
             language=self.candidate.language,
         )
 
-    def prompt(self, question: Question, passages: Sequence[Passage] = ()) -> Prompt:
-        return self.model.renderer.prompt(self.messages(question, passages))
+    def prompt(
+        self, question: Question, passages: Sequence[Passage] = (), said: Messages = ()
+    ) -> Prompt:
+        return self.model.renderer.prompt(self.messages(question, passages, said))
 
     def answer(
         self,
@@ -85,135 +101,115 @@ class Specialist:
         exam_digest: str = "",
         memo: Memo | None = None,
         progress: Progress | None = None,
+        show_options: bool = False,
     ) -> Iterator[Answer]:
         """Answers in the order of the questions. One question's failure is an answer with an
         error."""
-        scored = [
-            i
-            for i, q in enumerate(questions)
-            if q.form == "choice" and self.model.capabilities.scores_options
-        ]
-        written = [i for i in range(len(questions)) if i not in set(scored)]
-        found, searched = [], []
-        for question in questions:
-            started = time.perf_counter()
-            found.append(self.passages(question))
-            searched.append(time.perf_counter() - started)
+        asked = [self._ask(question, show_options) for question in questions]
+        scores = self.model.capabilities.scores_options
+        scored = [i for i, q in enumerate(questions) if q.form == "choice" and scores]
+        written = [i for i, q in enumerate(questions) if q.form != "choice" or not scores]
         ready: dict[int, Answer] = {}
         for indices, run in ((scored, self._score), (written, self._write)):
             if not indices:
                 continue  # an endpoint refuses to score, however little
-            for index, answer in run(questions, found, indices, exam_digest, memo, progress):
-                seconds = answer.seconds + searched[index]
+            part = [asked[i] for i in indices]
+            answers = run(part, exam_digest, memo, progress)
+            for index, answer in zip(indices, answers, strict=True):
+                seconds = answer.seconds + asked[index].search_seconds
                 ready[index] = answer.model_copy(update={"seconds": seconds})
         for index in range(len(questions)):
             yield ready[index]
 
+    def _ask(self, question: Question, show_options: bool) -> _Asked:
+        started = time.perf_counter()
+        found = self.passages(question)
+        seconds = time.perf_counter() - started
+        said = question.messages
+        if question.form == "choice" and not self.model.capabilities.scores_options:
+            said = letter_messages(question, self.candidate.language)
+        elif show_options:
+            said = with_options(question, self.candidate.language).messages
+        return _Asked(question, found, self.prompt(question, found, said), seconds)
+
     def _score(
         self,
-        questions: Sequence[Question],
-        found: Sequence[tuple[Passage, ...]],
-        indices: Sequence[int],
+        asked: Sequence[_Asked],
         exam_digest: str,
         memo: Memo | None,
         progress: Progress | None,
-    ) -> Iterator[tuple[int, Answer]]:
-        prompts = {i: self.prompt(questions[i], found[i]) for i in indices}
-        options = {
-            i: tuple(self.model.renderer.option(c) for c in questions[i].choices) for i in indices
-        }
-        requests = [ScoreRequest(prompts[i].ids, options[i]) for i in indices]
-        for i, result in zip(indices, self.model.score(requests, memo, progress), strict=True):
-            yield (
-                i,
-                self._answer(
-                    questions[i],
-                    exam_digest,
-                    prompts[i],
-                    found[i],
-                    Decoding(method="loglikelihood"),
-                    text="",
-                    choice_loglikelihoods=result.loglikelihoods,
-                    choice_lengths=tuple(len(option) for option in options[i]),
-                    truncated=result.truncated,
-                    tokens_in=len(prompts[i].ids) + sum(len(option) for option in options[i]),
-                    seconds=result.seconds,
-                ),
+    ) -> Iterator[Answer]:
+        option = self.model.renderer.option
+        requests = [
+            ScoreRequest(a.prompt.ids, tuple(option(c) for c in a.question.choices)) for a in asked
+        ]
+        results = self.model.score(requests, memo, progress)
+        for a, request, result in zip(asked, requests, results, strict=True):
+            yield self._answer(
+                a,
+                exam_digest,
+                Decoding(method="loglikelihood"),
+                text="",
+                choice_loglikelihoods=result.loglikelihoods,
+                choice_lengths=tuple(len(option) for option in request.options),
+                truncated=result.truncated,
+                tokens_in=len(request.prompt) + sum(len(option) for option in request.options),
+                seconds=result.seconds,
             )
 
     def _write(
         self,
-        questions: Sequence[Question],
-        found: Sequence[tuple[Passage, ...]],
-        indices: Sequence[int],
+        asked: Sequence[_Asked],
         exam_digest: str,
         memo: Memo | None,
         progress: Progress | None,
-    ) -> Iterator[tuple[int, Answer]]:
+    ) -> Iterator[Answer]:
         spec = self.candidate.arm.prompt
         stop = self.model.renderer.stop if spec.stop is None else spec.stop
-        requests: list[GenerateRequest] = []
-        for i in indices:
-            question = questions[i]
-            tokens = spec.max_tokens
-            if question.form == "choice":
-                asked = letter_messages(question, self.candidate.language)
-                question = question.model_copy(update={"messages": asked})
-                tokens = LETTER_TOKENS
-            prompt = self.prompt(question, found[i])
-            requests.append(GenerateRequest(prompt, tokens, stop=stop))
+        requests = [
+            GenerateRequest(
+                a.prompt,
+                LETTER_TOKENS if a.question.form == "choice" else spec.max_tokens,
+                stop=stop,
+            )
+            for a in asked
+        ]
         results = self.model.generate(requests, memo, progress)
-        for i, request, result in zip(indices, requests, results, strict=True):
-            letter = questions[i].form == "choice"
+        for a, request, result in zip(asked, requests, results, strict=True):
+            letter = a.question.form == "choice"
             text = result.text.strip()
-            choice = parse_letter(text, len(questions[i].choices)) if letter else None
             failed = result.finish == "error"
-            yield (
-                i,
-                self._answer(
-                    questions[i],
-                    exam_digest,
-                    request.prompt,
-                    found[i],
-                    Decoding(
-                        method="letter" if letter else "text",
-                        max_tokens=request.max_tokens,
-                        stop=stop,
-                    ),
-                    text=text,
-                    choice=choice,
-                    truncated=result.truncated,
-                    tokens_in=result.tokens_in,
-                    tokens_out=result.tokens_out,
-                    seconds=result.seconds,
-                    cost_usd=result.cost_usd,
-                    status="error" if failed else "answered",
-                    error=result.error if failed else "",
+            yield self._answer(
+                a,
+                exam_digest,
+                Decoding(
+                    method="letter" if letter else "text",
+                    max_tokens=request.max_tokens,
+                    stop=stop,
                 ),
+                text=text,
+                choice=parse_letter(text, len(a.question.choices)) if letter else None,
+                truncated=result.truncated,
+                tokens_in=result.tokens_in,
+                tokens_out=result.tokens_out,
+                seconds=result.seconds,
+                cost_usd=result.cost_usd,
+                status="error" if failed else "answered",
+                error=result.error if failed else "",
             )
 
     def _answer(
-        self,
-        question: Question,
-        exam_digest: str,
-        prompt: Prompt,
-        passages: tuple[Passage, ...],
-        decoding: Decoding,
-        *,
-        text: str,
-        choice: int | None = None,
-        **measured: Any,
+        self, asked: _Asked, exam_digest: str, decoding: Decoding, *, text: str, **measured: Any
     ) -> Answer:
         return Answer(
             candidate_id=self.candidate.id,
             exam_digest=exam_digest,
-            question_id=question.id,
+            question_id=asked.question.id,
             text=text,
-            choice=choice,
-            passages=passages,
-            citations=self.cite(question, text, passages),
-            prompt_sha256=prompt.sha256,
-            hash_kind=prompt.hash_kind,
+            passages=asked.passages,
+            citations=self.cite(asked.question, text, asked.passages),
+            prompt_sha256=asked.prompt.sha256,
+            hash_kind=asked.prompt.hash_kind,
             decoding=decoding,
             **measured,
         )

@@ -21,24 +21,12 @@ from tokka.records import (
     Exam,
     Interval,
     Key,
-    Message,
     Question,
     Score,
     Sitting,
     Split,
 )
 from tokka.stats.intervals import mean_interval
-
-
-def with_options(question: Question, language: str) -> Question:
-    """The same question with its options listed in the prompt (`show_options`)."""
-    if question.form != "choice":
-        return question
-    head = "選択肢：" if language == "ja" else "Options:"
-    listed = "\n".join([head, *(f"- {choice}" for choice in question.choices)])
-    *before, last = question.messages
-    asked = Message(role=last.role, content=f"{last.content}\n{listed}")
-    return question.model_copy(update={"messages": (*before, asked)})
 
 
 def asked_in(questions: Sequence[Question], split: Split, limit: int | None) -> list[Question]:
@@ -53,12 +41,17 @@ def sit(
     questions: Sequence[Question],
     memo: Memo | None = None,
     progress: Progress | None = None,
+    show_options: bool = False,
 ) -> list[Answer]:
     """Answer every question. A scored choice is filled in here, under the exam's normalisation."""
     by_id = {q.id: q for q in questions}
     answers = []
     for answer in specialist.answer(
-        questions, exam_digest=exam.digest, memo=memo, progress=progress
+        questions,
+        exam_digest=exam.digest,
+        memo=memo,
+        progress=progress,
+        show_options=show_options,
     ):
         if answer.choice_loglikelihoods:
             question = by_id[answer.question_id]

@@ -68,7 +68,7 @@ class TorchModel:
         self.name = name
         self.digest = digest
         self.renderer = renderer
-        config = module.config
+        config = module.config.get_text_config()
         self.mask_style = MASKS.get(config.model_type, "plain")
         if self.mask_style == "plain" and notice is not None:
             notice(f"{name}: architecture {config.model_type} takes the plain path (slower)")
@@ -77,7 +77,7 @@ class TorchModel:
             token_ids=True,
             adapters=True,
             chat_template=renderer.chat_template,
-            max_context_tokens=int(config.max_position_embeddings),
+            max_context_tokens=_positions(config),
         )
         self._batch_tokens = batch_tokens
         self._device = module.get_input_embeddings().weight.device
@@ -423,6 +423,16 @@ class TorchModel:
 
     def __exit__(self, *exc: object) -> None:
         self.close()
+
+
+def _positions(config: Any) -> int:
+    for name in ("max_position_embeddings", "n_positions", "max_seq_len", "seq_length"):
+        if getattr(config, name, None):
+            return int(getattr(config, name))
+    raise UsageError(
+        f"base_model: architecture {config.model_type} doesn't say how long its context is; add "
+        "max_position_embeddings to its config.json"
+    )
 
 
 class _Lazy:
