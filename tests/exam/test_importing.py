@@ -348,3 +348,20 @@ def test_a_damaged_exam_folder_is_refused(tmp_path: Path) -> None:
         load_keys(tmp_path)
     with pytest.raises(IntegrityError, match="can't read"):
         load_exam(tmp_path / "nowhere")
+
+
+def test_a_row_of_a_public_shape_keeps_what_the_owner_added(tmp_path: Path) -> None:
+    row = {
+        "question": "Which is red?",
+        "options": ["blood", "grass", "snow", "coal"],
+        "answer": "A",
+        "document_ids": ["a.md"],
+        "cluster_id": "c1",
+        "split": "dev",
+        "topic": "colours",
+    }
+    path = tmp_path / "exam.jsonl"
+    path.write_text(json.dumps(row) + "\n", encoding="utf-8")
+    _, (question,), _ = read_exam(path, "domain", "domain")
+    kept = (question.document_ids, question.cluster_id, question.split, question.topic)
+    assert kept == (("a.md",), "c1", "dev", "colours")

@@ -276,3 +276,26 @@ def test_pieces_show_every_token_and_count_counts_them(make_tokenizer: Make) -> 
     assert renderer.pieces(ids) == ["a", "b", "<end>"]
     assert renderer.decode(ids) == "ab"
     assert renderer.count("abc") == 3
+
+
+def test_thinking_is_switched_off_where_a_template_has_the_switch(make_tokenizer: Make) -> None:
+    """Qwen3: a finished turn shows an empty thought, a prompt only without thinking."""
+    thought = "(thought)"
+    template = (
+        "{% for m in messages %}<turn>{{ m.role }}\n"
+        "{% if m.role == 'assistant' %}" + thought + "{% endif %}{{ m.content }}<end>\n{% endfor %}"
+        "{% if add_generation_prompt %}<turn>assistant\n"
+        "{% if enable_thinking is defined and not enable_thinking %}" + thought + "{% endif %}"
+        "{% endif %}"
+    )
+    renderer = TokenRenderer(make_tokenizer(chat_template=template), "en")
+    assert renderer.text(ASK).endswith("<turn>assistant\n" + thought)
+
+
+def test_a_template_that_refuses_a_system_text_says_what_to_do(make_tokenizer: Make) -> None:
+    template = (
+        "{% if messages[0].role == 'system' %}{{ raise_exception('no system role') }}{% endif %}"
+    ) + TURNS
+    renderer = TokenRenderer(make_tokenizer(chat_template=template), "en")
+    with pytest.raises(UsageError, match=r"no system role.*prompt\.system"):
+        renderer.prompt(conversation("x", system="s"))

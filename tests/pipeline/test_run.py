@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 import re
@@ -15,7 +16,8 @@ from typing import Any
 
 import pytest
 
-from tokka.pipeline import run
+from tokka.errors import Mistakes, UsageError
+from tokka.pipeline import load_candidate, prepare, read_and_chunk, run
 from tokka.project import load_project
 
 ARMS = ("base", "few-shot", "rag", "rag-dense", "lora", "lora-search", "lora-rag")
@@ -256,3 +258,53 @@ def test_bad_documents_are_named_with_their_reasons_and_the_rest_goes_on(
     assert all(d["next_action"] for d in corpus["dropped"]), corpus["dropped"]
     report = (copied / ".tokka" / "reports" / "tokka" / "report.html").read_text(encoding="utf-8")
     assert all(name in report for name in reasons)
+
+
+def test_the_projects_own_exam_in_the_corpus_is_left_out(fresh: Path, listener: Any) -> None:
+    project = load_project(fresh)
+    folder = project.resolve(project.corpus[0])
+    exam = project.resolve(project.exams["domain"].path)
+    inside = folder / "exam.csv"
+    exam.rename(inside)
+    text = (fresh / "tokka.yaml").read_text(encoding="utf-8")
+    name = inside.relative_to(fresh).as_posix()
+    rows = [json.loads(line) for line in inside.read_text(encoding="utf-8").splitlines()]
+    with inside.open("w", encoding="utf-8", newline="") as file:
+        table = csv.writer(file)
+        table.writerow(["question", "A", "B", "C", "D", "answer"])
+        for row in rows:
+            if row.get("choices"):
+                table.writerow([row["question"], *row["choices"], row["answer"]])
+    old = project.exams["domain"].path
+    (fresh / "tokka.yaml").write_text(text.replace(old, name), encoding="utf-8")
+    build = prepare(load_project(fresh), listener)
+    read_and_chunk(build)
+    assert [d.item for d in build.dropped if "no arm may see it" in d.reason] == ["exam.csv"]
+    assert build.chunks is not None
+    chunks = (build.chunks / "chunks.jsonl").read_text(encoding="utf-8")
+    assert "exam.csv" not in chunks and "badges.md" in chunks
+
+
+def test_a_changed_arm_is_not_asked_under_its_old_build(copied: Path, listener: Any) -> None:
+    project = load_project(copied)
+    assert load_candidate(prepare(project, listener), "base").arm == project.arms["base"]
+    prompt = project.arms["base"].prompt.model_copy(update={"system": "Be brief."})
+    arm = project.arms["base"].model_copy(update={"prompt": prompt})
+    changed = project.model_copy(update={"arms": {**project.arms, "base": arm}})
+    with pytest.raises(UsageError, match="changed since it was built"):
+        load_candidate(prepare(changed, listener), "base")
+
+
+def test_published_exams_with_broken_rows_can_be_sat_without_them(
+    fresh: Path, listener: Any
+) -> None:
+    project = load_project(fresh)
+    exam = project.resolve(project.exams["domain"].path)
+    with exam.open("a", encoding="utf-8") as file:
+        file.write(json.dumps({"question": "Broken?", "choices": ["a", "a"], "answer": "A"}) + "\n")
+    with pytest.raises(Mistakes):
+        prepare(project, listener)
+    spec = project.exams["domain"].model_copy(update={"leave_out_mistakes": True})
+    allowed = project.model_copy(update={"exams": {**project.exams, "domain": spec}})
+    build = prepare(allowed, listener)
+    assert any(d.stage == "exam" for d in build.dropped)
