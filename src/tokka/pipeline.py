@@ -121,13 +121,25 @@ def prepare(project: Project, observer: Observer) -> Build:
     workspace.prepare()
     build = Build(project, workspace, observer)
     if kind(project.base_model) != "endpoint":
-        build.base = locate(project.base_model, project.root, observer.notice)
+        build.base = _base(project, observer)
     build.base_digest = model_digest(project.base_model, build.base, project.language)
     for name in project.exams:
         build.exams[name] = _exam(build, name)
     for file in example_files(project):
         build.examples[file] = _examples(build, file)
     return build
+
+
+def _base(project: Project, observer: Observer) -> Path:
+    from tokka.models.embedded import is_unpacked
+
+    name = project.base_model.removeprefix("embedded:")
+    if kind(project.base_model) != "embedded" or is_unpacked(name):
+        return locate(project.base_model, project.root, observer.notice)
+    with observer.task(f"unpack {name} (once)", 100) as task:
+        return locate(
+            project.base_model, project.root, observer.notice, lambda percent: task.advance(percent)
+        )
 
 
 def example_files(project: Project) -> list[str]:
@@ -533,8 +545,8 @@ def sit_exam(
     questions = asked_in(step.questions(), build.project.policy.split, limit)
 
     def make(folder: Path) -> None:
-        specialist = open_arm(build, candidate, models)
         with build.observer.task(f"{candidate.arm.name}: sit {step.name}", len(questions)) as task:
+            specialist = open_arm(build, candidate, models)
             answers = sit(
                 specialist,
                 step.exam,

@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -54,7 +55,7 @@ def converted(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
     """What was converted, in place of a minute's work."""
     seen: list[bytes] = []
 
-    def convert(source: Path, target: Path) -> None:
+    def convert(source: Path, target: Path, step: Any) -> None:
         seen.append(source.read_bytes())
         (target / "model.safetensors").write_bytes(b"weights")
 
@@ -92,7 +93,7 @@ def test_an_unfinished_folder_isnt_taken_for_a_model(
 ) -> None:
     convert = embedded._convert
 
-    def killed(source: Path, target: Path) -> None:
+    def killed(source: Path, target: Path, step: Any) -> None:
         (target / "model.safetensors").write_bytes(b"half")
         raise KeyboardInterrupt
 
@@ -135,6 +136,7 @@ def test_a_missing_package_is_named_with_the_command_that_installs_it(
 RACER = """
 import sys, time
 from pathlib import Path
+from typing import Any
 from tokka.models import embedded
 from tokka.models.embedded import EMBEDDED, Embedded
 
@@ -144,7 +146,7 @@ EMBEDDED["toy"] = Embedded(
     parts=(("tokka_toy", "a.gguf"), ("tokka_toy_more", "data/b.gguf")),
 )
 
-def convert(source, target):
+def convert(source, target, step):
     with log.open("a") as file:
         file.write("converted\\n")
     time.sleep(0.5)

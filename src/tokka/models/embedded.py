@@ -116,14 +116,25 @@ def _wrong(model: Embedded, found: str) -> IntegrityError:
     )
 
 
-def folder(name: str, notice: Notice | None = None) -> Path:
+def is_unpacked(name: str) -> bool:
+    return (_target(describe(name)) / "tokka.json").exists()
+
+
+def _target(model: Embedded) -> Path:
+    return cache_folder() / "embedded" / f"{model.name}-{model.sha256[:12]}"
+
+
+def folder(
+    name: str, notice: Notice | None = None, progress: Callable[[float], None] | None = None
+) -> Path:
     """bf16 safetensors, tokenizer and licence of an embedded model, made on first use.
 
     Raises IntegrityError when the package's bytes are not the ones this release was tested with.
     """
     model = describe(name)
-    target = cache_folder() / "embedded" / f"{name}-{model.sha256[:12]}"
-    if (target / "tokka.json").exists():
+    target = _target(model)
+    step = progress or (lambda percent: None)
+    if is_unpacked(name):
         return target
     with locked(target.with_name(target.name + ".lock")):
         if (target / "tokka.json").exists():
@@ -135,9 +146,10 @@ def folder(name: str, notice: Notice | None = None) -> Path:
         found = sha256_file(source)
         if found != model.sha256:
             raise _wrong(model, found)
+        step(10)
         temporary = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{name}-"))
         try:
-            _convert(source, temporary)
+            _convert(source, temporary, step)
             if model.terms is not None:
                 terms = _inside(*model.terms)
                 if terms.exists():
@@ -150,8 +162,8 @@ def folder(name: str, notice: Notice | None = None) -> Path:
     return target
 
 
-def _convert(source: Path, target: Path) -> None:
-    """GGUF → bf16 safetensors and tokenizer.json.
+def _convert(source: Path, target: Path, step: Callable[[float], None]) -> None:
+    """GGUF → bf16 safetensors and tokenizer.json. `step` is told the percent just done (90 in all).
 
     `save_pretrained` refuses a model that still calls itself quantised: the marks are cleared, and
     the weights it writes are the plain dequantised ones.
@@ -168,13 +180,16 @@ def _convert(source: Path, target: Path) -> None:
             quantization_config=GgufConfig(dequantize=True),
             **where,
         )
+        step(55)
         tokenizer = AutoTokenizer.from_pretrained(str(source.parent), **where)
+    step(30)
     if hasattr(model.config, "quantization_config"):
         del model.config.quantization_config
     model.hf_quantizer = None
     model.is_quantized = False
     model.save_pretrained(str(target))
     tokenizer.save_pretrained(str(target))
+    step(5)
 
 
 @contextlib.contextmanager

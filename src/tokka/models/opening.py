@@ -48,13 +48,19 @@ def kind(reference: str) -> Kind:
     return "gguf" if reference.lower().endswith(".gguf") else "folder"
 
 
-def locate(reference: str, root: Path, notice: Callable[[str], None] | None = None) -> Path:
-    """The folder or file of a local reference; embedded models are unpacked on first use."""
+def locate(
+    reference: str,
+    root: Path,
+    notice: Callable[[str], None] | None = None,
+    progress: Callable[[float], None] | None = None,
+) -> Path:
+    """The folder or file of a local reference; embedded models are unpacked on first use, and
+    `progress` is told the percent just done."""
     from tokka.models import embedded
 
     sort = kind(reference)
     if sort == "embedded":
-        return embedded.folder(reference.removeprefix("embedded:"), notice)
+        return embedded.folder(reference.removeprefix("embedded:"), notice, progress)
     if sort == "hub":
         return _from_hub(reference.removeprefix("hub:"))
     path = (root / reference).resolve()
