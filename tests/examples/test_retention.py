@@ -1,4 +1,4 @@
-"""The retention exam of `examples/aoba`: general knowledge in two languages, full and demo."""
+"""The retention exam of `examples/aoba`: general knowledge in two languages."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ def is_japanese(row: Row) -> bool:
     return bool(re.search(r"[\u3040-\u30ff\u4e00-\u9fff]", row["question"]))
 
 
-@pytest.fixture(params=["retention.jsonl", "demo-retention.jsonl"])
-def exam(request: pytest.FixtureRequest) -> list[Row]:
-    return rows(request.param)
+@pytest.fixture
+def exam() -> list[Row]:
+    return rows("retention.jsonl")
 
 
 def test_the_full_exam_has_the_size_that_was_asked_for() -> None:
@@ -36,14 +36,6 @@ def test_the_full_exam_has_the_size_that_was_asked_for() -> None:
     assert forms.total() >= 120
     assert forms["choice"] >= 100
     assert forms["short"] + forms["number"] >= 20
-
-
-def test_the_demo_exam_is_a_part_of_the_full_one_of_at_least_60() -> None:
-    full = {row["id"]: row for row in rows("retention.jsonl")}
-    demo = rows("demo-retention.jsonl")
-    assert len(demo) >= 60
-    assert all(full[row["id"]] == row for row in demo)
-    assert sum(row["form"] != "choice" for row in demo) >= 6
 
 
 def test_rows_hold_exactly_the_fields_of_their_form(exam: list[Row]) -> None:

@@ -172,6 +172,8 @@ def _convert(source: Path, target: Path, step: Callable[[float], None]) -> None:
     from transformers import AutoModelForCausalLM, AutoTokenizer
     from transformers.utils.quantization_config import GgufConfig
 
+    logging: Any = importlib.import_module("transformers.utils.logging")
+    logging.disable_progress_bar()  # the caller shows how far it is
     where: dict[str, Any] = {"gguf_file": source.name, "local_files_only": True}
     with _read_once():
         model: Any = AutoModelForCausalLM.from_pretrained(
