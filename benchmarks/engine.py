@@ -1,6 +1,6 @@
 """Scoring options and LoRA training on a model of Gemma 3 270M's shape with random weights.
 
-    python benchmarks/engine.py [--questions 64] [--small]
+    python benchmarks/engine.py [--questions 16] [--small]
 
 Speed does not depend on what the weights say, so none are needed: this runs anywhere, with a GPU
 where there is one. The peer is the usual way, one request at a time through the model with all
@@ -99,7 +99,7 @@ def timed(work: Any) -> tuple[Any, float]:
 
 def main() -> None:
     options = argparse.ArgumentParser(description=__doc__)
-    options.add_argument("--questions", type=int, default=64)
+    options.add_argument("--questions", type=int, default=16)
     options.add_argument("--small", action="store_true", help="a fraction of the layers and words")
     given = options.parse_args()
     device = "cuda" if torch.cuda.is_available() else "cpu"
