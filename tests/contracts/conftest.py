@@ -101,7 +101,7 @@ def open_case(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[st
             )
             return Case("llama.cpp smollm2", model, 0.0)
 
-        def endpoint() -> Case:
+        def endpoint(renderer: Any = None) -> Case:
             pytest.importorskip("xllamacpp")
             from tokka.models.endpoint import open_endpoint
             from tokka.models.llamacpp_process import LlamaServer
@@ -110,11 +110,18 @@ def open_case(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[st
             stack.callback(server.close)
             patch.setenv("CONTRACT_KEY", server.headers["Authorization"].removeprefix("Bearer "))
             reference = f"{server.url}/v1#smollm2"
-            model = open_endpoint(reference, hosts=[], api_key_env="CONTRACT_KEY")
+            how: dict[str, Any] = {"hosts": [], "api_key_env": "CONTRACT_KEY"}
+            model = open_endpoint(reference, renderer=renderer, **how)
             model.capabilities = replace(model.capabilities, max_context_tokens=SMALL_CONTEXT)
-            return Case("endpoint", model, 0.0)
+            return Case("completions" if renderer else "endpoint", model, 0.0)
 
-        makers = {f.__name__: f for f in (torch_smollm2, torch_tiny, llamacpp, endpoint)}
+        def completions() -> Case:
+            from tokka.models.opening import open_renderer
+
+            return endpoint(open_renderer(smollm2(), "en"))
+
+        kinds: tuple[Callable[[], Case], ...] = (torch_smollm2, torch_tiny, llamacpp)
+        makers = {f.__name__: f for f in (*kinds, endpoint, completions)}
 
         def get(name: str) -> Case:
             if name not in opened:

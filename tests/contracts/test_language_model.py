@@ -11,7 +11,7 @@ from tokka.errors import UsageError
 from tokka.models.protocol import GenerateRequest, ScoreRequest
 from tokka.records import Message
 
-KINDS = ("torch_smollm2", "torch_tiny", "llamacpp", "endpoint")
+KINDS = ("torch_smollm2", "torch_tiny", "llamacpp", "endpoint", "completions")
 QUESTIONS = ("What is the capital of France?", "Name a fruit.", "Tell me a story about a long day.")
 OPTIONS = ("Paris", "An apple", "A chair made of steel")
 
@@ -55,8 +55,9 @@ def requests(model: Any, max_tokens: int = 4, **how: Any) -> list[GenerateReques
 
 
 def score_requests(model: Any) -> list[ScoreRequest]:
-    options = tuple(model.renderer.option(text) for text in OPTIONS)
-    return [ScoreRequest(prompt(model, text).ids, options) for text in QUESTIONS]
+    asked = [prompt(model, text) for text in QUESTIONS]
+    options = model.renderer.options(asked, [OPTIONS] * len(asked))
+    return [ScoreRequest(p.ids, of) for p, of in zip(asked, options, strict=True)]
 
 
 @pytest.fixture(scope="session")
@@ -86,6 +87,12 @@ def test_capabilities_tell_the_truth(model: Any) -> None:
     if not able.scores_options:
         with pytest.raises(UsageError, match="open the model itself"):
             list(model.score([ScoreRequest((1,), ((2,),))]))
+
+
+def test_a_model_that_computes_here_names_what_computes_and_in_which_numbers(model: Any) -> None:
+    """They decide results, so every answer carries them; a service hides them."""
+    own = model.capabilities
+    assert bool(own.engine) == bool(own.dtype) == own.scores_options
 
 
 def test_the_prompt_hash_names_the_prompt(model: Any) -> None:
@@ -174,7 +181,8 @@ def test_scores_depend_neither_on_order_nor_on_neighbours(case: Any, scoring: An
 
 def test_a_score_is_the_sum_of_its_steps(case: Any, scoring: Any) -> None:
     """log p(ab | x) = log p(a | x) + log p(b | xa): options are continuations, nothing else."""
-    ids, (first, second, *_) = prompt(scoring, "Hi").ids, scoring.renderer.option("An apple")
+    asked = prompt(scoring, "Hi")
+    ids, (first, second, *_) = asked.ids, scoring.renderer.option("An apple", asked)
     whole, step = scoring.score(
         [ScoreRequest(ids, ((first, second), (first,))), ScoreRequest((*ids, first), ((second,),))]
     )
@@ -194,7 +202,7 @@ def test_a_prompt_beyond_the_context_is_cut_and_says_so(
     limit = model.capabilities.max_context_tokens
     long = prompt(model, "a b c d " * limit)
     assert len(long.ids) > limit
-    (scored,) = model.score([ScoreRequest(long.ids, (model.renderer.option("x"),))])
+    (scored,) = model.score([ScoreRequest(long.ids, (model.renderer.option("x", long),))])
     (result,) = model.generate([GenerateRequest(long, 4)])
     assert scored.truncated and result.truncated
     assert result.tokens_in == limit - 4
@@ -221,3 +229,12 @@ def test_two_engines_agree_on_the_same_weights(open_case: Callable[[str], Any]) 
             asked[0].options, mine.loglikelihoods, theirs.loglikelihoods, strict=True
         ):
             assert a == pytest.approx(b, abs=0.3 * len(option))
+
+
+def test_a_completion_endpoint_says_what_llamacpp_says_to_the_same_ids(
+    open_case: Callable[[str], Any],
+) -> None:
+    here, there = open_case("llamacpp").model, open_case("completions").model
+    asked = requests(here)
+    assert [r.prompt.ids for r in asked] == [r.prompt.ids for r in requests(there)]
+    assert texts(here, asked) == texts(there, requests(there))

@@ -10,11 +10,9 @@ from tokka.models.batches import (
     MIN_SHARED_TOKENS,
     answer_end,
     by_budget,
-    score_rows,
     shared_prefix,
     truncate,
 )
-from tokka.models.protocol import ScoreRequest
 
 PROMPTS = st.lists(st.lists(st.integers(0, 2), min_size=1, max_size=20).map(tuple), min_size=1)
 
@@ -54,12 +52,7 @@ def test_a_short_common_start_isnt_worth_a_cache() -> None:
 def test_a_cut_prompt_keeps_bos_and_its_end() -> None:
     assert truncate((1, 2, 3, 4, 5), 5) == ((1, 2, 3, 4, 5), False)
     assert truncate((1, 2, 3, 4, 5), 3) == ((1, 4, 5), True)
-
-
-def test_room_is_kept_for_the_longest_option() -> None:
-    (row,) = score_rows([ScoreRequest((1, 2, 3, 4, 5), ((7,), (8, 9)))], context_tokens=6)
-    assert (row.keep, row.truncated) == ((1, 3, 4, 5), True)
-    assert row.width(shared=1) == 3 + 1  # an option's last token is never read
+    assert truncate((1, 2, 3, 4, 5), 1) == ((5,), True)  # an option follows the last token
 
 
 @pytest.mark.parametrize(

@@ -346,3 +346,88 @@ def test_a_closed_model_says_so(serve: Any) -> None:
     model.close()
     with pytest.raises(UsageError, match="closed"):
         ask(model, "q")
+
+
+# ---- token ids to /completions ------------------------------------------------------------------
+
+
+def counted(ids: int, text: str = "Paris", finish: str = "stop") -> Reply:
+    usage = {"prompt_tokens": ids, "completion_tokens": 4}
+    return 200, {}, {"choices": [{"text": text, "finish_reason": finish}], "usage": usage}
+
+
+@pytest.fixture
+def renderer(make_tokenizer: Any) -> Any:
+    from tokka.models.rendering import TokenRenderer
+
+    return TokenRenderer(make_tokenizer(), "en")
+
+
+@pytest.fixture
+def by_ids(
+    serve: Any, renderer: Any, monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., tuple[Service, EndpointModel]]:
+    """A service that is asked by token ids, and the model on it."""
+
+    def start(reply: Callable[[int], Reply] = counted) -> tuple[Service, EndpointModel]:
+        service = serve(lambda _: reply(len(service.bodies[-1][1]["prompt"])))
+        answer = service.reply
+
+        def told(body: Any, headers: Any, path: str) -> Reply:
+            found = answer({"messages": [{"content": path}], **body}, headers, path)
+            service.bodies[-1] = (path, body)
+            return found
+
+        service.reply = told
+        return service, connect(service, renderer=renderer)
+
+    return start
+
+
+def test_with_a_tokenizer_token_ids_are_sent_and_hashed(by_ids: Any, renderer: Any) -> None:
+    from tokka.models.rendering import hash_ids
+
+    service, model = by_ids()
+    asked = request(model, "q", seed=7, stop=("\n", "。"))
+    (result,) = model.generate([asked])
+    ((path, body),) = service.bodies
+    assert path == "/v1/completions"
+    assert body == {
+        "model": "m",
+        "prompt": list(renderer.prompt((Message(role="user", content="q"),)).ids),
+        "stop_token_ids": sorted(renderer.stop_ids),
+        "temperature": 0.0,
+        "seed": 7,
+        "max_tokens": 8,
+        "stop": ["。"],
+    }
+    assert (asked.prompt.hash_kind, asked.prompt.sha256) == ("tokens", hash_ids(body["prompt"]))
+    assert (result.text, result.tokens_in, result.tokens_out) == ("Paris", len(body["prompt"]), 4)
+    assert model.capabilities.token_ids and not model.capabilities.chat_template
+    assert not model.capabilities.scores_options
+
+
+def test_a_line_break_ends_an_answer_here_once_something_was_said(by_ids: Any) -> None:
+    _, model = by_ids(lambda n: counted(n, "\n blue\nred", "length"))
+    (result,) = model.generate([request(model, "q", stop=("\n",))])
+    assert (result.text, result.finish) == ("\n blue", "stop")
+
+
+def test_a_prompt_that_is_not_counted_is_taken_as_sent(by_ids: Any) -> None:
+    _, model = by_ids(lambda n: (200, {}, {"choices": [{"text": "a", "finish_reason": "stop"}]}))
+    asked = request(model, "q")
+    assert next(model.generate([asked])).tokens_in == len(asked.prompt.ids)
+
+
+def test_another_tokenizer_is_another_model(by_ids: Any, make_tokenizer: Any) -> None:
+    from tokka.models.rendering import TokenRenderer
+
+    service, model = by_ids()
+    other = connect(service, renderer=TokenRenderer(make_tokenizer(adds_bos=False), "en"))
+    assert len({model.digest, other.digest, connect(service).digest}) == 3
+
+
+def test_an_answer_of_another_route_is_an_error_that_names_this_one(by_ids: Any) -> None:
+    _, model = by_ids(lambda n: said())
+    with pytest.raises(ServiceError, match="none of /completions"):
+        ask(model, "q")

@@ -94,3 +94,13 @@ def test_system_and_shots_are_a_prefix_that_all_questions_share(
     assert before.endswith(label)
     assert shared_prefix(prompts) >= 1 + len(before.removesuffix(label))  # BOS, then a token a char
     assert "answer 2" in renderer.decode(prompts[0][: shared_prefix(prompts)])
+
+
+def test_what_goes_before_a_whole_text_is_nothing_where_the_arm_says_nothing() -> None:
+    from tokka.models.prompting import before_completion
+
+    assert before_completion(PromptSpec(), language="ja") == ""
+    spec = PromptSpec(system="規程である。", format="一語で。")
+    system = Message(role="system", content="of the shot")
+    told = before_completion(spec, [shot(1, system)], [passage(1, "表", "")], language="ja")
+    assert told == "規程である。\n\n質問：shot 1?\n答え：answer 1\n\n資料：\n[1] 表\n\n一語で。"

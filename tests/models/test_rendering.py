@@ -80,7 +80,8 @@ def test_answers_and_options_carry_no_bos(make_tokenizer: Make) -> None:
     """Pitfall 1: they go on from a prompt."""
     for template in (None, TURNS):
         renderer = TokenRenderer(make_tokenizer(chat_template=template), "en")
-        assert BOS not in renderer.option("x") + renderer.answer("x")
+        asked = renderer.prompt(ASK)
+        assert BOS not in renderer.option("x", asked) + renderer.answer("x", asked)
 
 
 # ---- the end ------------------------------------------------------------------------------------
@@ -92,7 +93,8 @@ def test_an_answer_is_learnt_with_the_token_that_stops_it(
 ) -> None:
     """Pitfall 7: never stops. An option is the same without its end."""
     renderer = TokenRenderer(make_tokenizer(chat_template=template), "en")
-    ids, option = renderer.answer("yes"), renderer.option("yes")
+    asked = renderer.prompt(ASK)
+    ids, option = renderer.answer("yes", asked), renderer.option("yes", asked)
     assert ids[: len(option)] == option
     assert ids[-1] in renderer.stop_ids
     assert not renderer.stop_ids.intersection(ids[:-1])
@@ -102,7 +104,7 @@ def test_only_special_tokens_stop_an_answer(make_tokenizer: Make) -> None:
     """A template that writes " </s>" must not make every space the end."""
     renderer = TokenRenderer(make_tokenizer(chat_template=SPACED_END), "en")
     assert renderer.stop_ids == {EOS}
-    assert renderer.decode(renderer.answer("a b")).rstrip() == "a b"
+    assert renderer.decode(renderer.answer("a b", renderer.prompt(ASK))).rstrip() == "a b"
 
 
 def test_both_eos_and_the_end_of_turn_stop_a_chat_model(make_tokenizer: Make) -> None:
@@ -146,9 +148,9 @@ def test_the_base_format_in_japanese_is_exactly_this(make_tokenizer: Make) -> No
     messages = conversation("質問：締切はいつ", "翌日", "質問：限度は", system="規程である。")
     text = "規程である。\n\n質問：締切はいつ\n答え：翌日\n\n質問：限度は\n答え："
     assert renderer.text(messages) == text
-    ids = renderer.prompt(messages).ids
-    assert renderer.decode(ids) == text and UNKNOWN not in ids
-    assert renderer.decode(renderer.option("円")) == "円"
+    asked = renderer.prompt(messages)
+    assert asked.text == renderer.decode(asked.ids) == text and UNKNOWN not in asked.ids
+    assert renderer.decode(renderer.option("円", asked)) == "円"
 
 
 def test_the_base_format_in_english_is_exactly_this(make_tokenizer: Make) -> None:
@@ -156,7 +158,7 @@ def test_the_base_format_in_english_is_exactly_this(make_tokenizer: Make) -> Non
     messages = conversation("Question: When?", "Noon", "Question: Who?", system="Be brief.")
     text = "Be brief.\n\nQuestion: When?\nAnswer: Noon\n\nQuestion: Who?\nAnswer:"
     assert renderer.text(messages) == text
-    assert renderer.decode(renderer.option("Me")) == " Me"
+    assert renderer.decode(renderer.option("Me", renderer.prompt(messages))) == " Me"
 
 
 @pytest.mark.parametrize("template", [None, TURNS, WITH_BOS])
@@ -164,11 +166,12 @@ def test_the_base_format_in_english_is_exactly_this(make_tokenizer: Make) -> Non
 def test_what_training_teaches_is_what_a_later_turn_shows(
     make_tokenizer: Make, template: str | None, language: str
 ) -> None:
-    """Pitfall 2: prompt + answer, tokenised apart, open the conversation that goes on from them."""
+    """Pitfall 2: prompt + answer open the conversation that goes on from them."""
     renderer = TokenRenderer(make_tokenizer(chat_template=template), language)
     first = conversation("q", system="s")
-    end = len(renderer.answer("a")) - len(renderer.option("a"))
-    taught = renderer.prompt(first).ids + renderer.answer("a")
+    asked = renderer.prompt(first)
+    end = len(renderer.answer("a", asked)) - len(renderer.option("a", asked))
+    taught = asked.ids + renderer.answer("a", asked)
     later = renderer.prompt((*first, *conversation("q", "a")[1:], *conversation("r"))).ids
     shown = taught if template else taught[:-end]  # a base format ends its turns with a blank line
     assert later[: len(shown)] == shown
@@ -199,7 +202,7 @@ def test_a_lesson_begins_with_the_ids_of_the_exam(
     asked = renderer.prompt(messages)
     assert taught.ids[: taught.start] == asked.ids
     assert hash_ids(taught.ids[: taught.start]) == asked.sha256
-    assert taught.ids[taught.start :] == renderer.answer("300万円")
+    assert taught.ids[taught.start :] == renderer.answer("300万円", asked)
 
 
 def test_a_prompt_ends_with_the_users_turn(make_tokenizer: Make) -> None:
@@ -211,7 +214,8 @@ def test_a_prompt_ends_with_the_users_turn(make_tokenizer: Make) -> None:
 
 def test_an_option_of_no_tokens_is_refused(make_tokenizer: Make) -> None:
     with pytest.raises(UsageError, match="no tokens"):
-        TokenRenderer(make_tokenizer(), "ja").option("")
+        renderer = TokenRenderer(make_tokenizer(), "ja")
+        renderer.option("", renderer.prompt(ASK))
 
 
 # ---- special tokens in texts --------------------------------------------------------------------
@@ -233,8 +237,9 @@ def test_special_tokens_in_anybodys_text_are_only_text(
         return [i for i in ids if i in special]
 
     assert frame(text) == frame("x")
-    assert not special.intersection(renderer.option(text + "x"))
-    plain = renderer.decode(renderer.option(text + "x"))
+    asked = renderer.prompt(ASK)
+    assert not special.intersection(renderer.option(text + "x", asked))
+    plain = renderer.decode(renderer.option(text + "x", asked))
     assert plain.replace(" ", "") == (text + "x").replace(" ", "")
 
 
@@ -272,7 +277,7 @@ def test_the_prompt_hash_is_sha256_over_little_endian_ids() -> None:
 
 def test_pieces_show_every_token_and_count_counts_them(make_tokenizer: Make) -> None:
     renderer = TokenRenderer(make_tokenizer(chat_template=TURNS), "en")
-    ids = renderer.answer("ab")
+    ids = renderer.answer("ab", renderer.prompt(ASK))
     assert renderer.pieces(ids) == ["a", "b", "<end>"]
     assert renderer.decode(ids) == "ab"
     assert renderer.count("abc") == 3

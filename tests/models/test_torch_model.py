@@ -69,8 +69,8 @@ def mixed_requests(shared: int, seed: int = 0, count: int = 7) -> list[ScoreRequ
 
 @torch.inference_mode()
 def naive(module: Any, prompt: tuple[int, ...], option: tuple[int, ...]) -> float:
-    logits = module(input_ids=torch.tensor([prompt + option])).logits[0].float()
-    steps = torch.log_softmax(logits, dim=-1)[len(prompt) - 1 : -1]
+    logits = module(input_ids=torch.tensor([prompt + option[:-1]])).logits[0].float()
+    steps = torch.log_softmax(logits, dim=-1)[len(prompt) - 1 :]
     return float(steps.gather(1, torch.tensor(option)[:, None]).sum())
 
 
@@ -127,15 +127,15 @@ def test_the_batch_budget_doesnt_change_scores(open_tiny: Open, kind: str) -> No
     one, few, all_at_once = (
         scores(open_tiny(kind, batch_tokens=budget), asked) for budget in (1, 100, 10_000)
     )
-    agree(one, few, 2e-5)
-    agree(one, all_at_once, 2e-5)
+    agree(one, few, 1e-4)
+    agree(one, all_at_once, 1e-4)
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_order_of_requests_doesnt_change_scores(open_tiny: Open, kind: str) -> None:
     asked = mixed_requests(12)
     model = open_tiny(kind, batch_tokens=128)
-    agree(scores(model, asked), scores(model, asked[::-1])[::-1], 2e-5)
+    agree(scores(model, asked), scores(model, asked[::-1])[::-1], 1e-4)
 
 
 @pytest.mark.parametrize("kind", FAST)
@@ -148,7 +148,7 @@ def test_options_beside_each_other_dont_see_each_other(open_tiny: Open, kind: st
     model = open_tiny(kind)
     (single,) = scores(model, [alone])
     (among,) = scores(model, [crowded])
-    assert among[-2:] == pytest.approx((*single, *single), abs=2e-5, rel=0)
+    assert among[-2:] == pytest.approx((*single, *single), abs=1e-4, rel=0)
 
 
 @pytest.mark.parametrize("kind", FAST)
@@ -161,49 +161,20 @@ def test_options_of_one_token_take_no_room_and_are_scored_alike(open_tiny: Open,
     assert sum(torch.tensor(values).exp()).item() == pytest.approx(1.0, abs=1e-4)
 
 
-@pytest.mark.parametrize("kind", FAST)
-def test_a_shared_prefix_longer_than_the_window_is_computed_once(
-    open_tiny: Open, kind: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    asked = mixed_requests(5 * WINDOW)
-    model = open_tiny(kind, batch_tokens=64)
-    widths: list[int] = []
-    forward = TorchModel._forward
-
-    def counted(self: TorchModel, tokens: Any, *rest: Any) -> Any:
-        widths.append(tokens.numel())
-        return forward(self, tokens, *rest)
-
-    monkeypatch.setattr(TorchModel, "_forward", counted)
-    agree(scores(model, asked), naively(model, asked))
-    together = sum(len(r.prompt) + sum(len(o) - 1 for o in r.options) for r in asked)
-    assert widths[0] == 1 + 5 * WINDOW
-    assert sum(widths) < together - 3 * widths[0]  # padding included
-
-
-def test_the_vocabulary_is_taken_in_blocks_without_changing_scores(
-    open_tiny: Open, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    asked = mixed_requests(0)
-    model = open_tiny("gemma3_text capped")
-    monkeypatch.setattr("tokka.models.torch_model.VOCABULARY_BLOCK", 50)  # 320 = 6 × 50 + 20
-    agree(scores(model, asked), naively(model, asked))
-
-
 @pytest.mark.parametrize("kind", ["gemma3_text", "opt"])
 def test_a_prompt_beyond_the_context_keeps_bos_and_its_end_and_says_so(
     open_tiny: Open, kind: str
 ) -> None:
     rng = random.Random(5)
     long, option = (1, *text_ids(rng, 200)), text_ids(rng, 4)
-    fits = (1, *text_ids(rng, CONTEXT - 1 - len(option)))
+    fits = (1, *text_ids(rng, CONTEXT - len(option)))
     model = open_tiny(kind)
     cut, whole = model.score(
         [ScoreRequest(long, (option, option[:1])), ScoreRequest(fits, (option,))]
     )
     assert (cut.truncated, whole.truncated) == (True, False)
-    kept = long[:1] + long[len(long) - (CONTEXT - len(option)) + 1 :]
-    assert len(kept) + len(option) == CONTEXT
+    kept = long[:1] + long[len(long) - (CONTEXT - len(option[:-1])) + 1 :]
+    assert len(kept) + len(option[:-1]) == CONTEXT  # an option's last token is never read
     expected = tuple(naive(model.module, kept, o) for o in (option, option[:1]))
     assert cut.loglikelihoods == pytest.approx(expected, abs=1e-4)
     assert whole.loglikelihoods[0] == pytest.approx(naive(model.module, fits, option), abs=1e-4)
@@ -211,10 +182,10 @@ def test_a_prompt_beyond_the_context_keeps_bos_and_its_end_and_says_so(
 
 def test_an_unknown_architecture_takes_the_plain_path_and_says_so(open_tiny: Open) -> None:
     said: list[str] = []
-    assert open_tiny("gpt_neox", notice=said.append).mask_style == "plain"
+    assert open_tiny("gpt_neox", notice=said.append).plain
     assert len(said) == 1 and "gpt_neox" in said[0] and "plain path" in said[0]
     for kind in FAST:
-        assert open_tiny(kind, notice=said.append).mask_style != "plain"
+        assert not open_tiny(kind, notice=said.append).plain
     assert len(said) == 1
 
 

@@ -7,27 +7,8 @@ a resumed run repeats whole batches and finds the finished ones by key.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-
-from tokka.models.protocol import ScoreRequest
 
 MIN_SHARED_TOKENS = 8
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """One question: what of its prompt isn't shared, then its options side by side.
-
-    `keep` are the prompt's ids after truncation to the context.
-    """
-
-    index: int
-    keep: tuple[int, ...]
-    options: tuple[tuple[int, ...], ...]
-    truncated: bool
-
-    def width(self, shared: int) -> int:
-        return len(self.keep) - shared + sum(len(option) - 1 for option in self.options)
 
 
 def shared_prefix(prompts: Sequence[tuple[int, ...]]) -> int:
@@ -46,16 +27,9 @@ def truncate(prompt: tuple[int, ...], room: int) -> tuple[tuple[int, ...], bool]
     """Keep the first token (BOS) and as much of the end as there is room for."""
     if len(prompt) <= room:
         return prompt, False
+    if room < 2:
+        return prompt[-1:], True
     return prompt[:1] + prompt[len(prompt) - room + 1 :], True
-
-
-def score_rows(requests: Sequence[ScoreRequest], context_tokens: int) -> list[Row]:
-    rows = []
-    for index, request in enumerate(requests):
-        room = context_tokens - max(len(option) for option in request.options)
-        keep, truncated = truncate(request.prompt, room)
-        rows.append(Row(index, keep, request.options, truncated))
-    return rows
 
 
 def by_budget(widths: Sequence[int], budget: int, most: int = 64) -> list[list[int]]:

@@ -1,8 +1,10 @@
 """Any OpenAI-compatible endpoint as a language model: vLLM, SGLang, llama.cpp, a cloud service.
 
-Messages in, texts out, over `/chat/completions`. The endpoint hides its token ids: it can't score
-given options, and a prompt's hash covers its messages. Text leaves only for loopback or a listed
-host, redirects are not followed, and the key comes from an environment variable and is never shown.
+Messages in, texts out, over `/chat/completions`: the endpoint hides its token ids, and a prompt's
+hash covers its messages. With a renderer of our own, token ids go to `/completions` instead, the
+same as everywhere else, and a service that puts a token of its own before them is refused. Neither
+can score given options. Text leaves only for loopback or a listed host, redirects are not followed,
+and the key comes from an environment variable and is never shown.
 
     with open_endpoint("http://127.0.0.1:8000/v1#qwen3-4b", hosts=[], api_key_env=None) as model:
         for result in model.generate([GenerateRequest(model.renderer.prompt(messages), 48)]): ...
@@ -26,17 +28,20 @@ from typing import Any, Self
 import httpx
 
 from tokka.errors import ServiceError, UsageError
+from tokka.models.batches import answer_end
 from tokka.models.hosts import check_host, host_of, is_loopback
-from tokka.models.messages import MessagesRenderer, hidden, plain
+from tokka.models.messages import MessagesRenderer, hidden
 from tokka.models.protocol import (
     Capabilities,
     GenerateRequest,
     GenerateResult,
     Memo,
     Progress,
+    Renderer,
     ScoreRequest,
     ScoreResult,
 )
+from tokka.models.rendering import TokenRenderer, plain
 from tokka.models.retries import is_retried, wait_seconds
 from tokka.records import fingerprint
 
@@ -98,20 +103,22 @@ class EndpointModel:
         retries: int,
         concurrency: int,
         max_context_tokens: int,
+        renderer: TokenRenderer | None,
     ) -> None:
         address, _, self._model = reference.partition("#")
         url = httpx.URL(address)
         self.name, self.host, self._key = reference, url.host, api_key
-        self.digest = fingerprint(["endpoint", self.name])
-        self.renderer = MessagesRenderer()
+        self.digest = fingerprint(["endpoint", self.name, *([renderer.digest] if renderer else [])])
+        self.renderer: Renderer = renderer or MessagesRenderer()
         self.capabilities = Capabilities(
             scores_options=False,
-            token_ids=False,
+            token_ids=renderer is not None,
             adapters=False,
-            chat_template=True,
+            chat_template=self.renderer.chat_template,
             max_context_tokens=max_context_tokens,
         )
-        self._url = url.copy_with(path=url.path.rstrip("/") + "/chat/completions")
+        self._route = "/completions" if renderer else "/chat/completions"
+        self._url = url.copy_with(path=url.path.rstrip("/") + self._route)
         self._price, self._retries, self._concurrency = price, retries, concurrency
         self._client = httpx.Client(
             headers={"Authorization": f"Bearer {api_key}"} if api_key else {},
@@ -183,14 +190,21 @@ class EndpointModel:
         return f"EndpointModel({self.name!r})"
 
     def _body(self, request: GenerateRequest) -> dict[str, Any]:
-        body: dict[str, Any] = {
-            "model": self._model,
-            "messages": plain(request.prompt.messages),
+        stop = list(request.stop)
+        body: dict[str, Any] = {"model": self._model}
+        if self.capabilities.token_ids:
+            body["prompt"] = list(request.prompt.ids)
+            body["stop_token_ids"] = sorted(self.renderer.stop_ids)
+            # The service would stop at a line break before the answer's first character.
+            stop = [s for s in stop if s == s.lstrip()]
+        else:
+            body["messages"] = plain(request.prompt.messages)
+        body |= {
             "temperature": request.temperature,
             "seed": request.seed,
             "max_tokens": request.max_tokens,
         }
-        return {**body, "stop": list(request.stop)} if request.stop else body
+        return {**body, "stop": stop} if stop else body
 
     def _ask(self, request: GenerateRequest, given_up: threading.Event) -> _Outcome:
         """One question with its retries; `given_up` ends the waits.
@@ -230,7 +244,8 @@ class EndpointModel:
         try:
             found = reply.json()
             choice = found["choices"][0]
-            text = choice["message"]["content"] or ""
+            told = choice["text"] if self.capabilities.token_ids else choice["message"]["content"]
+            text = told or ""
             # Half a surrogate pair is legal JSON but no text: it could be neither hashed nor kept.
             text = text.encode("utf-8", "replace").decode()
             usage = found.get("usage") or {}
@@ -238,24 +253,42 @@ class EndpointModel:
             tokens_out = int(usage.get("completion_tokens") or self.renderer.count(text))
         except (ValueError, KeyError, IndexError, TypeError, AttributeError, RecursionError):
             error = (
-                f"{self.host}: the answer is no chat completion ({self._clean(reply.text)!r}); "
-                "check that the URL ends where /chat/completions follows"
+                f"{self.host}: the answer is none of {self._route} ({self._clean(reply.text)!r}); "
+                f"check that the URL ends where {self._route} follows"
             )
             result = GenerateResult("", 0, 0, False, "error", seconds, error=error)
             return _Outcome(result, service_failed=True)
+        finish = "length" if choice.get("finish_reason") == "length" else "stop"
+        if self.capabilities.token_ids:
+            self._stop_if_prompt_changed(tokens_in, request)
+            end = answer_end(text, request.stop)
+            if end is not None:
+                text, finish = text[:end], "stop"
         return _Outcome(
             GenerateResult(
                 text=text,
                 tokens_in=tokens_in,
                 tokens_out=tokens_out,
                 truncated=False,
-                finish="length" if choice.get("finish_reason") == "length" else "stop",
+                finish=finish,
                 seconds=seconds,
                 cost_usd=self._price.of(tokens_in, tokens_out),
             )
         )
 
+    def _stop_if_prompt_changed(self, counted: int, request: GenerateRequest) -> None:
+        """A second BOS or a cut prompt would change every answer without a word."""
+        sent = len(request.prompt.ids)
+        if counted != sent:
+            raise ServiceError(
+                f"{self.host}: {sent} prompt tokens were sent and {counted} were counted, so it "
+                "doesn't take token ids as they are; use a service that does (vLLM, SGLang, "
+                "llama.cpp), or remove endpoint.tokenizer to send messages"
+            )
+
     def _estimate(self, request: GenerateRequest) -> int:
+        if self.capabilities.token_ids:
+            return len(request.prompt.ids)
         return sum(self.renderer.count(message.content) for message in request.prompt.messages)
 
     def _stop_if_hopeless(self, reply: httpx.Response) -> None:
@@ -299,8 +332,12 @@ def open_endpoint(
     retries: int = 5,
     concurrency: int = 2,
     max_context_tokens: int = 8192,
+    renderer: TokenRenderer | None = None,
 ) -> EndpointModel:
     """Open `http://host/v1#name`. Nothing is sent yet.
+
+    `renderer` holds the served model's own tokenizer: prompts are then rendered here and sent as
+    token ids to `/completions`.
 
     `hosts` are those to which text may be sent besides loopback; `api_key_env` names the
     environment variable that holds the key. Prices are per million tokens as the service reports
@@ -344,4 +381,5 @@ def open_endpoint(
         retries,
         concurrency,
         max_context_tokens,
+        renderer,
     )

@@ -74,6 +74,8 @@ class LlamaCppModel:
             adapters=False,
             chat_template=renderer.chat_template,
             max_context_tokens=context_tokens,
+            dtype="gguf",
+            engine=f"xllamacpp {_library_version()}",
         )
         self._made_by = ["llamacpp", _library_version(), digest, context_tokens, BLOCK_TOKENS]
         self._how = (path, context_tokens, threads, log)

@@ -13,7 +13,8 @@ from collections.abc import Sequence
 
 from tokka.errors import UsageError
 from tokka.models.protocol import Prompt
-from tokka.records import Messages, fingerprint
+from tokka.models.rendering import plain
+from tokka.records import Message, Messages, fingerprint
 
 
 class MessagesRenderer:
@@ -29,10 +30,22 @@ class MessagesRenderer:
             raise UsageError("a prompt ends with a user message; the answer comes after it")
         return Prompt((), messages, fingerprint(plain(messages)), "messages")
 
-    def option(self, text: str) -> tuple[int, ...]:
+    def completion(
+        self, text: str, *, delimiter: str = "", before: str = "", scored: bool = False
+    ) -> Prompt:
+        """The whole text as one user's message: a chat endpoint takes nothing else."""
+        whole = f"{before}\n\n{text}" if before else text
+        return self.prompt((Message(role="user", content=whole),))
+
+    def option(self, text: str, prompt: Prompt) -> tuple[int, ...]:
         raise hidden("tokenise an option")
 
-    def answer(self, text: str) -> tuple[int, ...]:
+    def options(
+        self, prompts: Sequence[Prompt], texts: Sequence[Sequence[str]]
+    ) -> list[tuple[tuple[int, ...], ...]]:
+        raise hidden("tokenise options")
+
+    def answer(self, text: str, prompt: Prompt) -> tuple[int, ...]:
         raise hidden("tokenise an answer")
 
     def count(self, text: str) -> int:
@@ -42,11 +55,6 @@ class MessagesRenderer:
 
     def decode(self, ids: Sequence[int]) -> str:
         raise hidden("decode token ids")
-
-
-def plain(messages: Messages) -> list[dict[str, str]]:
-    """Messages as a chat endpoint takes them."""
-    return [{"role": message.role, "content": message.content} for message in messages]
 
 
 def hidden(what: str) -> UsageError:

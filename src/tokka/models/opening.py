@@ -36,6 +36,7 @@ class EndpointOptions:
     timeout_seconds: float = 120.0
     retries: int = 5
     concurrency: int = 2
+    tokenizer: str | None = None  # folder, .gguf or embedded:NAME; see `open_endpoint`'s renderer
 
 
 def kind(reference: str) -> Kind:
@@ -93,14 +94,20 @@ def _from_hub(name: str) -> Path:
 
 
 def digest(reference: str, path: Path | None, language: str) -> str:
-    """SHA-256 over a model's files, or over an endpoint's URL and model name.
+    """SHA-256 over a model's files, or over an endpoint's URL, model name and, at `path`, the files
+    of the tokenizer that its prompts are rendered with.
 
     Digests of large files are kept by size and modification time in the cache folder.
     """
-    if kind(reference) == "endpoint" or path is None:
+    endpoint = kind(reference) == "endpoint"
+    if path is None:
         return fingerprint(["endpoint", reference])
     files = [path] if path.is_file() else _decisive(path)
-    names = [(p.name, _cached_sha256(p)) for p in files]
+    names = [
+        (p.name, _cached_sha256(p)) for p in files if not (endpoint and p.suffix == ".safetensors")
+    ]
+    if endpoint:
+        return fingerprint(["endpoint", reference, names, language])
     return fingerprint(["model", names, language])
 
 
@@ -153,6 +160,11 @@ def open_model(
             timeout_seconds=options.timeout_seconds,
             retries=options.retries,
             concurrency=options.concurrency,
+            renderer=(
+                open_renderer(locate(options.tokenizer, root, notice), language)
+                if options.tokenizer
+                else None
+            ),
         )
     from tokka.models.safety import refuse_unsafe
 

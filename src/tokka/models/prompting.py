@@ -4,22 +4,51 @@ exam and serving.
 Shots and system text come first, so that every question of an exam shares them as a prefix; the
 passages stand in the last user message, before the question.
 
-    messages = compose(question.messages, spec=arm.prompt, shots=shots, passages=hits,
-    language="ja")
+    prompt = pose(question, renderer, spec=arm.prompt, shots=shots, passages=hits, language="ja")
+
+A question that is a whole text to be continued (`Question.completion`) keeps every character; what
+an arm says goes before it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from tokka.models.rendering import QUESTION_LABEL
-from tokka.records import Example, Message, Messages, Passage, PromptSpec
+from tokka.models.protocol import Prompt, Renderer
+from tokka.models.rendering import QUESTION_LABEL, base_text
+from tokka.records import Example, Message, Messages, Passage, PromptSpec, Question
 
 CONTEXT_LABEL = {"ja": "資料：", "en": "Documents:"}
 
 
 def labelled(text: str, language: str) -> str:
     return QUESTION_LABEL[_known(language)] + text
+
+
+def pose(
+    question: Question,
+    renderer: Renderer,
+    *,
+    spec: PromptSpec,
+    shots: Sequence[Example] = (),
+    passages: Sequence[Passage] = (),
+    language: str,
+    said: Messages = (),
+    scored: bool = False,
+) -> Prompt:
+    """The prompt of one question. `said` replaces the question's own words, `scored`: its options
+    are scored, not written."""
+    if question.completion and not said:
+        return renderer.completion(
+            question.completion,
+            delimiter=question.delimiter,
+            before=before_completion(spec, shots, passages, language=language),
+            scored=scored,
+        )
+    asked = said or question.messages
+    return renderer.prompt(
+        compose(asked, spec=spec, shots=shots, passages=passages, language=language)
+    )
 
 
 def compose(
@@ -49,6 +78,22 @@ def compose(
         last = context(passages, language) + "\n\n" + last
     messages.append(Message(role="user", content=last))
     return tuple(messages)
+
+
+def before_completion(
+    spec: PromptSpec,
+    shots: Sequence[Example] = (),
+    passages: Sequence[Passage] = (),
+    *,
+    language: str,
+) -> str:
+    """What an arm puts before a question that is a whole text: system text, shots in the base
+    format, passages, format, with a blank line between. "" where the arm says none of it, so that
+    the control sends the exact text."""
+    turns = [_label_user(m, language) for s in shots for m in s.messages if m.role != "system"]
+    told = base_text(turns, language).removesuffix("\n\n")
+    found = context(passages, language) if passages else ""
+    return "\n\n".join(part for part in (spec.system, told, found, spec.format) if part)
 
 
 def context(passages: Sequence[Passage], language: str) -> str:

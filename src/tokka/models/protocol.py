@@ -29,17 +29,26 @@ class Capabilities:
     adapters: bool  # LoRA adapters can be attached
     chat_template: bool  # instruct model: rendered by its own template
     max_context_tokens: int
+    dtype: str = ""  # of the weights as computed; empty where a service hides it
+    engine: str = ""  # what computes, with its version: results may differ between two
 
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """A rendered conversation up to where the answer begins. `ids` is empty where tokens are
-    hidden."""
+    """A rendered conversation up to where the answer begins. `ids` and `text` are empty where
+    tokens are hidden.
+
+    `lead` stands between the prompt and an answer, and is tokenised with the answer. `verbatim`: a
+    text to be continued as it stands, in which nothing is a role, a label or a template.
+    """
 
     ids: tuple[int, ...]
     messages: Messages
     sha256: str
     hash_kind: HashKind
+    text: str = ""
+    lead: str = ""
+    verbatim: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,10 +109,16 @@ class Renderer(Protocol):
     chat_template: bool
 
     def prompt(self, messages: Messages) -> Prompt: ...
-    def option(self, text: str) -> tuple[int, ...]: ...  # an answer without its end
-    def answer(
-        self, text: str
-    ) -> tuple[int, ...]: ...  # an answer with its end (EOS / end of turn)
+
+    # A whole text to be continued; `before` comes from an arm. `scored`: its answers are scored.
+    def completion(
+        self, text: str, *, delimiter: str = "", before: str = "", scored: bool = False
+    ) -> Prompt: ...
+    def option(self, text: str, prompt: Prompt) -> tuple[int, ...]: ...  # without its end
+    def options(
+        self, prompts: Sequence[Prompt], texts: Sequence[Sequence[str]]
+    ) -> list[tuple[tuple[int, ...], ...]]: ...  # all options of all prompts at once
+    def answer(self, text: str, prompt: Prompt) -> tuple[int, ...]: ...  # with its end of turn
     def count(self, text: str) -> int: ...  # tokens of a bare text
     def decode(self, ids: Sequence[int]) -> str: ...
     @property

@@ -1,36 +1,32 @@
-"""The local exam engine: options of a question in one row, shared prefixes once, head only where
-needed.
+"""The local exam engine: each shared token once, the head only where a token is scored.
 
-    row:   [shared prefix, once for all] [question of row 1 | option A | option B | …]
+    with TorchModel(load_module(folder, "bfloat16"), renderer, name=…, digest=…) as model:
+        for result in model.score(requests): ...
 
-A tree mask lets every option see the prefix, its question and itself; positions go on from the end
-of the prompt, so each option is computed as if it stood alone. The language-model head runs only
-at the positions whose next token is scored, over blocks of the vocabulary: positions × vocabulary
-is never held. Architectures whose masks this file doesn't know take a plain path, one option at a
-time.
+Options are scored as a tree (see `tree`): what questions share is computed once, the options of a
+question share the question, and the language-model head runs only at the positions whose next token
+is scored, over blocks of the vocabulary. Texts are written by continuous batching (see
+`generation`). Attention is our own for the families in `attention.FAMILIES`; other architectures
+take a plain path, one option or text at a time, with a notice.
 """
 
 from __future__ import annotations
 
-import math
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
+import numpy as np
 import torch
 
 from tokka.errors import UsageError
-from tokka.models.batches import (
-    Row,
-    answer_end,
-    by_budget,
-    score_rows,
-    shared_prefix,
-    truncate,
-)
-from tokka.models.head import head_of
+from tokka.models.attention import Decoder, Prefix, TreeView, knows, turning_length
+from tokka.models.batches import shared_prefix, truncate
+from tokka.models.generation import Scheduler, Writer, choose
+from tokka.models.head import head_of, log_probabilities
 from tokka.models.protocol import (
     Capabilities,
     GenerateRequest,
@@ -41,18 +37,23 @@ from tokka.models.protocol import (
     ScoreResult,
 )
 from tokka.models.rendering import TokenRenderer, hash_ids
+from tokka.models.tree import Batch, Group, Pick, Plan, plan
 from tokka.records import fingerprint
 
-ENGINE_VERSION = 2  # raise when results may change: it is part of every memo key
-VOCABULARY_BLOCK = 32_768
-# How the decoder takes a 4-D mask: by layer type, or one for all layers.
-MASKS = {"gemma3_text": "by_layer", "llama": "single"}
+ENGINE_VERSION = 3  # raise when results may change: it is part of every memo key
+CACHE_TOKENS = 32_768  # of all slots together
+WAVE = 256  # texts written together, and kept together in a memo
 T = TypeVar("T")
 
 
 class TorchModel:
-    """A causal language model in this process. Memory beyond the weights stays within about
-    `batch_tokens` × (activations + cache of a token) plus one vocabulary block of logits."""
+    """A causal language model in this process.
+
+    Memory beyond the weights is bounded by `batch_tokens` × (activations + cache of a token), masks
+    of at most `tree.MASK_CELLS` cells (or one row's), a block of logits (64 MB), the cache of the
+    shared prefix, and for texts the cache of `CACHE_TOKENS` tokens (or of one text, where that is
+    longer) in up to `slots` slots.
+    """
 
     def __init__(
         self,
@@ -62,6 +63,7 @@ class TorchModel:
         name: str,
         digest: str,
         batch_tokens: int = 2048,
+        slots: int = 64,
         notice: Callable[[str], None] | None = None,
     ) -> None:
         self.module = module.eval()
@@ -69,22 +71,27 @@ class TorchModel:
         self.digest = digest
         self.renderer = renderer
         config = module.config.get_text_config()
-        self.mask_style = MASKS.get(config.model_type, "plain")
-        if self.mask_style == "plain" and notice is not None:
-            notice(f"{name}: architecture {config.model_type} takes the plain path (slower)")
+        reason = knows(config)
+        self.plain = bool(reason)
+        if reason and notice is not None:
+            notice(f"{name}: takes the plain path (slower): {reason}")
+        weight = module.get_input_embeddings().weight
         self.capabilities = Capabilities(
             scores_options=True,
             token_ids=True,
             adapters=True,
             chat_template=renderer.chat_template,
             max_context_tokens=_positions(config),
+            dtype=str(weight.dtype).removeprefix("torch."),
+            engine=f"torch {torch.__version__} on {weight.device.type}, engine {ENGINE_VERSION}",
         )
         self._batch_tokens = batch_tokens
-        self._device = module.get_input_embeddings().weight.device
-        self._dtype = module.get_input_embeddings().weight.dtype
-        self._window: Any = getattr(config, "sliding_window", None)
+        self._slots = slots
+        self._device, self._dtype = weight.device, weight.dtype
+        self._turning = turning_length(config)
         self._head = head_of(module)
-        if self.mask_style == "plain":
+        self._decoder = None if self.plain else Decoder(module)
+        if self.plain:
             self._prove_head()
 
     @torch.inference_mode()
@@ -95,13 +102,14 @@ class TorchModel:
         ids = torch.arange(1, 9, device=self._device)[None] % vocabulary
         own = torch.log_softmax(self.module(input_ids=ids).logits[0, :-1].float(), dim=-1)
         hidden = self.module.get_decoder()(input_ids=ids, use_cache=False).last_hidden_state
-        ours = self._log_probabilities(hidden[0, :-1], ids[0, 1:])
+        order = torch.arange(ids.shape[1] - 1, device=self._device)
+        ours = log_probabilities(self._head, hidden[0, :-1], order, ids[0, 1:])
         theirs = own.gather(1, ids[0, 1:, None])[:, 0]
         if not torch.allclose(ours, theirs, rtol=0.02, atol=0.1):
             raise UsageError(
                 f"{self.name}: architecture {self.module.config.model_type} computes its logits "
-                f"in a "
-                "way that tokka doesn't know, so its scores would be wrong; use another base model"
+                f"in a way that tokka doesn't know, so its scores would be wrong; use another base "
+                f"model"
             )
 
     # ---- log-likelihood of options --------------------------------------------------------
@@ -117,137 +125,98 @@ class TorchModel:
             return
         if any(not request.options or not all(request.options) for request in requests):
             raise UsageError("score: every request needs options of at least one token")
-        rows = score_rows(requests, self.capabilities.max_context_tokens)
-        shared = 0 if self.mask_style == "plain" else shared_prefix([row.keep for row in rows])
-        prefix = _Lazy(lambda: self._prefix(rows[0].keep[:shared]))
-        groups = by_budget([row.width(shared) for row in rows], self._batch_tokens)
+        longest = max(len(option) for request in requests for option in request.options)
+        if longest > self.capabilities.max_context_tokens:
+            raise UsageError(
+                f"score: an option of {longest} tokens doesn't fit into the model's context of "
+                f"{self.capabilities.max_context_tokens}; shorten it"
+            )
+        planned = plan(requests, self.capabilities.max_context_tokens, self._batch_tokens)
 
-        def compute(group: list[int]) -> list[list[float]]:
-            batch = [rows[i] for i in group]
-            if self.mask_style == "plain":
-                return [self._score_plain(row) for row in batch]
-            return self._score_tree(batch, shared, prefix.value)
+        def result(index: int, values: list[float], seconds: float) -> ScoreResult:
+            return ScoreResult(tuple(values), planned.truncated[index], seconds)
 
-        def key(group: list[int]) -> Any:
-            return [[hash_ids(rows[i].keep), rows[i].options] for i in group]
+        def finished() -> Iterator[tuple[int, ScoreResult]]:
+            for members, names, compute in self._work(planned, requests):
+                asked = [[hash_ids(planned.keeps[i]), requests[i].options] for i in members]
+                values, seconds = _remembered(memo, self._key("score", [names, asked]), compute)
+                if progress is not None:
+                    progress(len(members))
+                for index, value in zip(members, values, strict=True):
+                    yield index, result(index, value, seconds / len(members))
 
-        yield from self._batches(
-            "score",
-            groups,
-            key,
-            compute,
-            shared,
-            memo,
-            progress,
-            lambda index, value, seconds: ScoreResult(tuple(value), rows[index].truncated, seconds),
+        yield from _in_order(finished())
+
+    def _work(
+        self, planned: Plan, requests: Sequence[ScoreRequest]
+    ) -> Iterator[tuple[list[int], Any, Callable[[], list[list[float]]]]]:
+        """Batches as (requests, what else decides their bits, how to compute them)."""
+        if self.plain:
+            for index, keep in enumerate(planned.keeps):
+                options = requests[index].options
+                yield [index], "plain", partial(self._score_plain, keep, options)
+            return
+        prefixes = _Prefixes(self._extend, planned.groups)
+        for place, group in enumerate(planned.groups):
+            for batch in group.batches:
+                shape = [len(batch.lanes), batch.width, hash_ids(group.prefix)]
+                yield batch.requests, shape, partial(self._score_tree, batch, prefixes, place)
+
+    @torch.inference_mode()
+    def _extend(self, prefix: Prefix | None, ids: tuple[int, ...]) -> Prefix:
+        assert self._decoder is not None
+        return self._decoder.extend(prefix, ids, self._batch_tokens)
+
+    @torch.inference_mode()
+    def _score_tree(self, batch: Batch, prefixes: _Prefixes, group: int) -> list[list[float]]:
+        assert self._decoder is not None
+        shape = (len(batch.lanes), batch.width)
+        tokens, places = np.zeros(shape, np.int64), np.zeros(shape, np.int64)
+        ends = np.tile(np.arange(1, batch.width + 1), (shape[0], 1))  # padding sees itself alone
+        picks: list[tuple[int, Pick]] = []  # where in the flattened batch
+        for lane, rows in enumerate(batch.lanes):
+            start = 0
+            for row in rows:
+                stop = start + len(row.ids)
+                tokens[lane, start:stop] = row.ids
+                places[lane, start:stop] = row.places
+                ends[lane, start:stop] = np.asarray(row.ends) + start
+                picks += [(lane * batch.width + start + p.column, p) for p in row.picks]
+                start = stop
+        to = self._device
+        view = TreeView(
+            torch.from_numpy(places).to(to),
+            torch.from_numpy(ends).to(to),
+            prefixes[group],
+            self._dtype,
         )
+        hidden = self._decoder.run(torch.from_numpy(tokens).to(to), view)
+        columns, rows_of = np.unique([column for column, _ in picks], return_inverse=True)
+        values = log_probabilities(
+            self._head,
+            hidden.flatten(0, 1)[torch.from_numpy(columns).to(to)],
+            torch.from_numpy(rows_of).to(to),
+            torch.tensor([pick.target for _, pick in picks], device=to),
+        ).tolist()
+        results: dict[int, dict[int, float]] = {}
+        for (_, pick), value in zip(picks, values, strict=True):
+            options = results.setdefault(pick.request, {})
+            options[pick.option] = options.get(pick.option, 0.0) + value
+        return [[results[i][o] for o in sorted(results[i])] for i in batch.requests]
 
     @torch.inference_mode()
-    def _prefix(self, ids: tuple[int, ...]) -> Any:
-        """The cache of the shared prefix, computed once at batch 1; None where nothing is
-        shared."""
-        if not ids:
-            return None
-        cache = _new_cache()
-        tokens = torch.tensor([ids], device=self._device)
-        length = len(ids)
-        positions = torch.arange(length, device=self._device)[None]
-        allowed = positions[:, :, None] >= positions[:, None, :]
-        self._forward(tokens, positions, positions, allowed, cache)
-        return [(layer.keys, layer.values) for layer in cache.layers]
-
-    @torch.inference_mode()
-    def _score_tree(self, rows: list[Row], shared: int, prefix: Any) -> list[list[float]]:
-        width = max(row.width(shared) for row in rows)
-        batch = len(rows)
-        tokens = torch.zeros((batch, width), dtype=torch.long)
-        positions = torch.zeros((batch, width), dtype=torch.long)
-        branch = torch.full(
-            (batch, width), -1, dtype=torch.long
-        )  # 0 = prompt, 1… = option, -1 = pad
-        picks: list[tuple[int, int, int, int, int]] = []  # row, option, column, target token
-        for r, row in enumerate(rows):
-            question = row.keep[shared:]
-            end = len(question)
-            tokens[r, :end] = torch.tensor(question)
-            positions[r, :end] = torch.arange(shared, len(row.keep))
-            branch[r, :end] = 0
-            column = end
-            for o, option in enumerate(row.options):
-                inputs = option[:-1]
-                picks.append((r, o, end - 1, option[0], 0))
-                picks += [(r, o, column + j, option[j + 1], j + 1) for j in range(len(inputs))]
-                if inputs:
-                    tokens[r, column : column + len(inputs)] = torch.tensor(inputs)
-                    positions[r, column : column + len(inputs)] = torch.arange(
-                        len(row.keep), len(row.keep) + len(inputs)
-                    )
-                    branch[r, column : column + len(inputs)] = o + 1
-                column += len(inputs)
-        causal = torch.arange(width)[:, None] >= torch.arange(width)[None, :]
-        same = (branch[:, :, None] == branch[:, None, :]) | (branch[:, None, :] == 0)
-        inner = causal[None] & same & (branch[:, None, :] >= 0)
-        inner |= torch.eye(width, dtype=torch.bool)[None]  # a padded row must see something
-        outer = torch.ones((batch, width, shared), dtype=torch.bool)
-        allowed = torch.cat([outer, inner], dim=2)
-        columns = torch.cat([torch.arange(shared).expand(batch, shared), positions], dim=1)
-        hidden = self._forward(
-            tokens.to(self._device),
-            positions.to(self._device),
-            columns.to(self._device),
-            allowed.to(self._device),
-            _filled_cache(prefix, batch),
-        )
-        place = torch.tensor([(p[0], p[2]) for p in picks], device=self._device)
-        targets = torch.tensor([p[3] for p in picks], device=self._device)
-        values = self._log_probabilities(hidden[place[:, 0], place[:, 1]], targets).tolist()
-        results = [[0.0] * len(row.options) for row in rows]
-        for (r, o, *_), value in zip(picks, values, strict=True):
-            results[r][o] += value
-        return results
-
-    @torch.inference_mode()
-    def _score_plain(self, row: Row) -> list[float]:
+    def _score_plain(
+        self, keep: tuple[int, ...], options: tuple[tuple[int, ...], ...]
+    ) -> list[list[float]]:
         values = []
-        for option in row.options:
-            ids = torch.tensor([row.keep + option[:-1]], device=self._device)
+        for option in options:
+            ids = torch.tensor([keep + option[:-1]], device=self._device)
             hidden = self.module.get_decoder()(input_ids=ids, use_cache=False).last_hidden_state
-            start = len(row.keep) - 1
+            states = hidden[0, len(keep) - 1 :]
             targets = torch.tensor(option, device=self._device)
-            values.append(float(self._log_probabilities(hidden[0, start:], targets).sum()))
-        return values
-
-    def _forward(self, tokens: Any, positions: Any, columns: Any, allowed: Any, cache: Any) -> Any:
-        """Last hidden states. `positions` (batch, width) are the tokens' places in their text,
-        `columns` (batch, cache + width) those of the keys, `allowed` (batch, width, cache +
-        width)."""
-        full = allowed[:, None]
-        mask: Any = full
-        if self.mask_style == "by_layer":
-            near = positions[:, :, None] - columns[:, None, :] < int(self._window)
-            mask = {"full_attention": full, "sliding_attention": full & near[:, None]}
-        return self.module.get_decoder()(
-            input_ids=tokens,
-            attention_mask=mask,
-            position_ids=positions,
-            past_key_values=cache,
-            use_cache=cache is not None,
-        ).last_hidden_state
-
-    def _log_probabilities(self, hidden: Any, targets: Any) -> Any:
-        """log p(target) at each row of `hidden` (positions, width), float32, block by block."""
-        weight = self._head.weight
-        states = hidden.float()
-        total = torch.full((len(states),), -math.inf, device=states.device)
-        picked = torch.zeros(len(states), device=states.device)
-        for start in range(0, weight.shape[0], VOCABULARY_BLOCK):
-            block = weight[start : start + VOCABULARY_BLOCK]
-            logits = self._head.logits(states, slice(start, start + VOCABULARY_BLOCK))
-            total = torch.logaddexp(total, torch.logsumexp(logits, dim=1))
-            inside = (targets >= start) & (targets < start + block.shape[0])
-            rows = inside.nonzero()[:, 0]
-            picked[rows] = logits[rows, targets[rows] - start]
-        return picked - total
+            order = torch.arange(len(option), device=self._device)
+            values.append(float(log_probabilities(self._head, states, order, targets).sum()))
+        return [values]
 
     # ---- generation ---------------------------------------------------------------------------
 
@@ -258,171 +227,185 @@ class TorchModel:
         progress: Progress | None = None,
     ) -> Iterator[GenerateResult]:
         """Texts in the order of the requests; greedy at temperature 0, else seeded per request."""
+        yield from _in_order(self.finished(requests, memo, progress))
+
+    def finished(
+        self,
+        requests: Sequence[GenerateRequest],
+        memo: Memo | None = None,
+        progress: Progress | None = None,
+    ) -> Iterator[tuple[int, GenerateResult]]:
+        """(place of the request, its text), each as it finishes."""
         if not requests:
             return
         limit = self.capabilities.max_context_tokens
         longest = max(r.max_tokens for r in requests)
         if longest >= limit:
             raise UsageError(
-                f"{self.name}: max_tokens {longest} leaves no room for a question in a context of "
-                f"{limit}; lower prompt.max_tokens"
+                f"generate: max_tokens {longest} leaves no room for a prompt in a context of "
+                f"{limit} tokens; lower prompt.max_tokens"
             )
         cut = [truncate(r.prompt.ids, limit - r.max_tokens) for r in requests]
         keeps = [keep for keep, _ in cut]
-        shared = 0 if self.mask_style == "plain" else shared_prefix(keeps)
-        prefix = _Lazy(lambda: self._prefix(keeps[0][:shared]))
-        groups = by_budget([len(keep) - shared for keep in keeps], self._batch_tokens, most=16)
-        if self.mask_style == "plain":
-            groups = [[i] for group in groups for i in group]
-
-        def compute(group: list[int]) -> list[list[Any]]:
-            return self._decode(
-                [requests[i] for i in group], [keeps[i] for i in group], shared, prefix.value
-            )
-
-        def key(group: list[int]) -> Any:
-            return [
+        shared = 0 if self.plain else shared_prefix(keeps)
+        lazy = _Prefixes(self._extend, [Group(keeps[0][:shared], -1)])
+        for start in range(0, len(requests), WAVE):
+            wave = list(range(start, min(start + WAVE, len(requests))))
+            asked = [
                 [hash_ids(keeps[i]), r.max_tokens, r.temperature, r.seed, r.stop]
-                for i in group
+                for i in wave
                 for r in [requests[i]]
             ]
+            key = self._key("generate", [shared, self._slots, asked])
+            kept = memo.get(key) if memo is not None else None
+            told: list[Any] = []
+            written = self._write(
+                [requests[i] for i in wave], [keeps[i] for i in wave], shared, lazy
+            )
+            for place, text, tokens, finish, seconds in kept or written:
+                told.append([place, text, tokens, finish, seconds])
+                index = start + place
+                if progress is not None:
+                    progress(1)
+                yield (
+                    index,
+                    GenerateResult(
+                        text=text,
+                        tokens_in=len(keeps[index]),
+                        tokens_out=tokens,
+                        truncated=cut[index][1],
+                        finish=finish,
+                        seconds=seconds,
+                    ),
+                )
+            if memo is not None and kept is None:
+                memo.put(key, told)
 
-        yield from self._batches(
-            "generate",
-            groups,
-            key,
-            compute,
-            shared,
-            memo,
-            progress,
-            lambda index, value, seconds: GenerateResult(
-                text=value[0],
-                tokens_in=len(keeps[index]),
-                tokens_out=value[1],
-                truncated=cut[index][1],
-                finish=value[2],
-                seconds=seconds,
-            ),
-        )
-
-    @torch.inference_mode()
-    def _decode(
+    def _write(
         self,
         requests: list[GenerateRequest],
         keeps: list[tuple[int, ...]],
         shared: int,
-        prefix: Any,
-    ) -> list[list[Any]]:
-        batch = len(requests)
-        lengths = [len(keep) - shared for keep in keeps]
-        width = max(lengths)
-        tokens = torch.zeros((batch, width), dtype=torch.long, device=self._device)
-        valid = torch.zeros((batch, width), dtype=torch.bool, device=self._device)
-        for r, keep in enumerate(keeps):
-            tokens[r, : lengths[r]] = torch.tensor(keep[shared:], device=self._device)
-            valid[r, : lengths[r]] = True
-        places = torch.arange(shared, shared + width, device=self._device).expand(batch, width)
-        outer = torch.arange(shared, device=self._device).expand(batch, shared)
-        columns = torch.cat([outer, places], dim=1)
-        causal = places[:, :, None] >= columns[:, None, :]
-        visible = torch.cat([torch.ones_like(outer, dtype=torch.bool), valid], dim=1)
-        cache = _filled_cache(prefix, batch) or _new_cache()
-        allowed = causal & (visible[:, None, :] | (places[:, :, None] == columns[:, None, :]))
-        if self.mask_style == "plain":
-            out = self.module.get_decoder()(input_ids=tokens, use_cache=True)
-            hidden, cache = out.last_hidden_state, out.past_key_values
+        prefixes: _Prefixes,
+    ) -> Iterator[tuple[int, str, int, str, float]]:
+        """(place, text, tokens, finish, seconds) as texts finish; the seconds add up to the
+        whole."""
+        started = time.perf_counter()
+        if self.plain:
+            writers = (self._write_plain(i, keeps[i], r) for i, r in enumerate(requests))
+            batches: Iterator[list[Writer]] = ([writer] for writer in writers)
         else:
-            hidden = self._forward(tokens, places, columns, allowed, cache)
-        last = torch.tensor(lengths, device=self._device) - 1
-        state = hidden[torch.arange(batch, device=self._device), last]
-        writers = [_Writer(request, self.renderer) for request in requests]
-        position = last + 1 + shared
-        while True:
-            chosen = self._choose(state, writers)
-            for writer, token in zip(writers, chosen, strict=True):
-                writer.take(token)
-            if all(writer.finish for writer in writers):
-                break
-            step = torch.tensor(chosen, device=self._device)[:, None]
-            if self.mask_style == "plain":
-                out = self.module.get_decoder()(
-                    input_ids=step, past_key_values=cache, use_cache=True
-                )
-                state = out.last_hidden_state[:, 0]
-                continue
-            columns = torch.cat([columns, position[:, None]], dim=1)
-            visible = torch.cat([visible, torch.ones_like(visible[:, :1])], dim=1)
-            hidden = self._forward(step, position[:, None], columns, visible[:, None], cache)
-            state = hidden[:, 0]
-            position = position + 1
-        return [[writer.text, len(writer.ids), writer.finish] for writer in writers]
+            batches = self._write_together(requests, keeps, shared, prefixes[0])
+        for batch in batches:
+            now = time.perf_counter()
+            for writer in batch:
+                share = (now - started) / len(batch)
+                yield writer.key, writer.text, len(writer.ids), writer.finish, share
+            started = now if batch else started
 
-    def _choose(self, state: Any, writers: list[_Writer]) -> list[int]:
-        """Next token of each row. The head runs in the weights' dtype; the leaders are then
-        computed
-        again in float32, since bf16 logits tie where float32 ones don't."""
-        head = self._head
-        logits = head.bend(self.module.get_output_embeddings()(state).float())
-        leaders = logits.topk(min(32, logits.shape[1]), dim=1).indices
-        exact = torch.einsum("bh,bkh->bk", state.float(), head.weight[leaders].float())
-        if head.bias is not None:
-            exact += head.bias[leaders].float()
-        greedy = leaders.gather(1, exact.argmax(dim=1, keepdim=True))[:, 0].tolist()
-        chosen = []
-        for row, writer in enumerate(writers):
-            temperature = writer.request.temperature
-            if temperature <= 0:
-                chosen.append(int(greedy[row]))
-                continue
-            weights = torch.softmax(logits[row] / temperature, dim=0).cpu()
-            chosen.append(int(torch.multinomial(weights, 1, generator=writer.generator)))
-        return chosen
+    def _write_together(
+        self,
+        requests: list[GenerateRequest],
+        keeps: list[tuple[int, ...]],
+        shared: int,
+        prefix: Prefix | None,
+    ) -> Iterator[list[Writer]]:
+        assert self._decoder is not None
+        longest = max(
+            len(keep) - shared + r.max_tokens for keep, r in zip(keeps, requests, strict=True)
+        )
+        scheduler = Scheduler(
+            self._decoder,
+            self._head,
+            self.renderer,
+            prefix,
+            slots=max(1, min(self._slots, len(requests), CACHE_TOKENS // longest)),
+            batch_tokens=self._batch_tokens,
+        )
+        # Longest first: prompts read together are of one length, and long texts start early.
+        for i in sorted(range(len(requests)), key=lambda i: (-len(keeps[i]), i)):
+            scheduler.add(i, keeps[i][shared:], requests[i])
+        while scheduler.busy:
+            yield scheduler.step()
+
+    @torch.inference_mode()
+    def _write_plain(self, place: int, keep: tuple[int, ...], request: GenerateRequest) -> Writer:
+        writer = Writer(place, keep, request, self.renderer)
+        ids, cache = list(keep), None
+        while not writer.finish:
+            if self._turning is not None and len(ids) == self._turning + 1:
+                cache = None  # its keys were turned the other way
+            step = torch.tensor([ids if cache is None else ids[-1:]], device=self._device)
+            out = self.module.get_decoder()(input_ids=step, past_key_values=cache, use_cache=True)
+            ids += choose(self._head, out.last_hidden_state[:, -1], [writer])
+            cache = out.past_key_values
+        return writer
 
     # ---- both -----------------------------------------------------------------------------------
 
-    def _batches(
-        self,
-        kind: str,
-        groups: list[list[int]],
-        key: Callable[[list[int]], Any],
-        compute: Callable[[list[int]], list[Any]],
-        shared: int,
-        memo: Memo | None,
-        progress: Progress | None,
-        result: Callable[[int, Any, float], T],
-    ) -> Iterator[T]:
-        """Run or recall each group; yield results in the order of the requests as they complete."""
-        place = {index: group for group in groups for index in group}
-        waiting = iter(groups)
-        ready: dict[int, T] = {}
-        for index in sorted(place):
-            while index not in ready:
-                group = next(waiting)
-                name = fingerprint(
-                    [ENGINE_VERSION, kind, self.digest, str(self._dtype), shared, key(group)]
-                )
-                entry = memo.get(name) if memo is not None else None
-                if entry is None:
-                    started = time.perf_counter()
-                    values = compute(group)
-                    seconds = (time.perf_counter() - started) / len(group)
-                    entry = {"values": values, "seconds": seconds}
-                    if memo is not None:
-                        memo.put(name, entry)
-                for i, value in zip(group, entry["values"], strict=True):
-                    ready[i] = result(i, value, entry["seconds"])
-                if progress is not None:
-                    progress(len(group))
-            yield ready.pop(index)
+    def _key(self, kind: str, asked: Any) -> str:
+        return fingerprint([ENGINE_VERSION, kind, self.digest, str(self._dtype), asked])
 
     def close(self) -> None:
         self.module = None
+        self._decoder = None
 
     def __enter__(self) -> TorchModel:
         return self
 
     def __exit__(self, *exc: object) -> None:
         self.close()
+
+
+class _Prefixes:
+    """Cached prefixes by group, computed when first needed: a sitting found in the memo needs none.
+
+    Only the ancestors of the group asked for last are kept.
+    """
+
+    def __init__(
+        self, extend: Callable[[Prefix | None, tuple[int, ...]], Prefix], groups: list[Group]
+    ) -> None:
+        self._extend, self._groups = extend, groups
+        self._made: dict[int, Prefix] = {}
+
+    def __getitem__(self, place: int) -> Prefix | None:
+        path = []
+        while place >= 0:
+            path.append(place)
+            place = self._groups[place].parent
+        self._made = {g: prefix for g, prefix in self._made.items() if g in path}
+        prefix: Prefix | None = None
+        for group in reversed(path):
+            ids = self._groups[group].prefix[prefix.length if prefix else 0 :]
+            if group in self._made:
+                prefix = self._made[group]
+            elif ids:
+                prefix = self._made[group] = self._extend(prefix, ids)
+        return prefix
+
+
+def _remembered(memo: Memo | None, key: str, compute: Callable[[], T]) -> tuple[T, float]:
+    """A batch's values and seconds, from the memo or computed and kept there."""
+    entry = memo.get(key) if memo is not None else None
+    if entry is None:
+        started = time.perf_counter()
+        values = compute()
+        entry = {"values": values, "seconds": time.perf_counter() - started}
+        if memo is not None:
+            memo.put(key, entry)
+    return entry["values"], entry["seconds"]
+
+
+def _in_order(finished: Iterator[tuple[int, T]]) -> Iterator[T]:
+    """Values by their places 0, 1, …, each as soon as it and all before it are there."""
+    ready: dict[int, T] = {}
+    wanted = 0
+    for index, value in finished:
+        ready[index] = value
+        while wanted in ready:
+            yield ready.pop(wanted)
+            wanted += 1
 
 
 def _positions(config: Any) -> int:
@@ -433,62 +416,6 @@ def _positions(config: Any) -> int:
         f"base_model: architecture {config.model_type} doesn't say how long its context is; add "
         "max_position_embeddings to its config.json"
     )
-
-
-class _Lazy:
-    """A value that is computed when it is first needed: a sitting found in the memo needs none."""
-
-    def __init__(self, make: Callable[[], Any]) -> None:
-        self._make, self._made, self._value = make, False, None
-
-    @property
-    def value(self) -> Any:
-        if not self._made:
-            self._value, self._made = self._make(), True
-        return self._value
-
-
-class _Writer:
-    """One answer as it grows."""
-
-    def __init__(self, request: GenerateRequest, renderer: TokenRenderer) -> None:
-        self.request, self.renderer = request, renderer
-        self.ids: list[int] = []
-        self.text = ""
-        self.finish = ""
-        self.generator = torch.Generator().manual_seed(request.seed)
-
-    def take(self, token: int) -> None:
-        if self.finish:
-            return
-        if token in self.renderer.stop_ids:
-            self.finish = "stop"
-            return
-        self.ids.append(token)
-        self.text = self.renderer.decode(self.ids)
-        end = answer_end(self.text, self.request.stop)
-        if end is not None:
-            self.text, self.finish = self.text[:end], "stop"
-        elif len(self.ids) >= self.request.max_tokens:
-            self.finish = "length"
-
-
-def _new_cache() -> Any:
-    """A plain cache: one made with the model's config drops keys beyond the sliding window, which a
-    shared prefix still needs."""
-    from transformers import DynamicCache
-
-    return DynamicCache()
-
-
-def _filled_cache(prefix: Any, batch: int) -> Any:
-    if prefix is None:
-        return None
-    cache = _new_cache()
-    for layer, (keys, values) in enumerate(prefix):
-        shape = (batch, -1, -1, -1)
-        cache.update(keys.expand(shape), values.expand(shape), layer)
-    return cache
 
 
 def load_module(folder: Path, dtype: str, adapter: Path | None = None) -> Any:
