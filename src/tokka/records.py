@@ -23,14 +23,17 @@ Role = Literal["domain", "retention", "safety"]
 Form = Literal["choice", "short", "number"]
 Split = Literal["dev", "test"]
 Outcome = Literal["pass", "fail", "inconclusive"]
-ScoreStatus = Literal["scored", "refused", "abstained", "error"]
+ScoreStatus = Literal["scored", "refused", "abstained", "error", "waiting"]
+ShortScorer = Literal["contained", "exact", "f1", "letters", "spans", "judge"]
 Normalisation = Literal["sum", "tokens", "characters", "bytes"]
 HashKind = Literal["tokens", "messages"]
 ScoringMethod = Literal["loglikelihood", "letter", "text"]
+OPTION_ORDER, ROTATED = "option order", "rotated"  # a setting of a sitting, and its value
 
 
 class Record(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    # A likelihood that is no number stays in the file as such: null could not be read back.
+    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="strings")
     schema_version: Literal[1] = 1
 
 
@@ -115,24 +118,63 @@ class Example(Record):
 
 
 class Question(Record):
-    """`messages` is what is asked (usually one user message); the key lives elsewhere."""
+    """`messages` is what is asked (usually one user message); the key lives elsewhere.
+
+    Where `completion` is given, it is the whole prompt, shots included, and goes to the model as it
+    stands; `messages` then holds the question alone, for display and search. `delimiter` stands
+    between that prompt and an answer, and belongs to the answer. `stop` and `max_tokens` say how
+    its written answer ends; None leaves that to the arm.
+    """
 
     id: str
     messages: Messages
     form: Form
     choices: tuple[str, ...] = ()
+    completion: str = ""
+    delimiter: str = ""
+    stop: tuple[str, ...] | None = None
+    max_tokens: int | None = Field(default=None, ge=1, le=8192)
     topic: str = ""
     cluster_id: str = ""
     document_ids: tuple[str, ...] = ()
     split: Split = "test"
 
 
+class TextFilter(Record):
+    """One step from a written text to what is compared (`tokka.exam.harness.marking`)."""
+
+    function: Literal["regex", "remove_whitespace", "lowercase", "uppercase", "map"]
+    pattern: str = ""
+    match: int = 0
+    fallback: str = "[invalid]"
+    mapping: dict[str, str] = {}
+    default: str | None = None
+
+
+class FilterChain(Record):
+    name: str
+    steps: tuple[TextFilter, ...] = ()
+
+
+class Marking(Record):
+    """How lm-evaluation-harness marks a text: each chain of filters, then an exact match. The first
+    chain decides the score, the others are reported."""
+
+    chains: tuple[FilterChain, ...] = Field(min_length=1)
+    regexes_to_ignore: tuple[str, ...] = ()
+    ignore_case: bool = False
+    ignore_punctuation: bool = False
+    ignore_numbers: bool = False
+
+
 class Key(Record):
-    """`choice` indexes `Question.choices`; `targets` are the accepted texts or numbers."""
+    """`choice` indexes `Question.choices`; `targets` are the accepted texts or numbers. `marking`
+    replaces the exam's own scorer of texts."""
 
     question_id: str
     targets: tuple[str, ...]
     choice: int | None = None
+    marking: Marking | None = None
     unit: str = ""
     tolerance: float = 0.0
     points: tuple[str, ...] = ()
@@ -264,16 +306,40 @@ class Citation(Record):
 
 
 class Decoding(Record):
+    """All that decides an answer beside its prompt. `normalisation` is a scored choice's, None
+    elsewhere; `dtype` and `engine` (name and version) are empty where a service hides them."""
+
     method: ScoringMethod
     max_tokens: int = 0
     temperature: float = 0.0
     seed: int = 0
     stop: tuple[str, ...] = ()
+    normalisation: Normalisation | None = None
+    dtype: str = ""
+    engine: str = ""
+
+
+class Rotation(Record):
+    """One asking of a choice whose options were shown in another order.
+
+    `order[i]` is the place in `Question.choices` of the option that was shown at place i; all else
+    counts by `Question.choices`. `choice` and `text` are what a letter named and what was said.
+    """
+
+    order: tuple[int, ...]
+    prompt_sha256: str
+    choice: int | None = None
+    text: str = ""
+    choice_loglikelihoods: tuple[float, ...] = ()
+    choice_lengths: tuple[int, ...] = ()
+    truncated: bool = False
 
 
 class Answer(Record):
-    """`text` is what was said; for a scored choice, the chosen option. `seconds` is measured, not
-    compared."""
+    """`text` is what was said; for a scored choice, the chosen option. `shots` are the ids of the
+    examples in the prompt. `rotations` hold every asking where the options were rotated; the
+    likelihoods are then their means, tokens, seconds and costs their sums. `seconds` is measured,
+    not compared."""
 
     candidate_id: str
     exam_digest: str
@@ -282,6 +348,8 @@ class Answer(Record):
     choice: int | None = None
     choice_loglikelihoods: tuple[float, ...] = ()
     choice_lengths: tuple[int, ...] = ()
+    rotations: tuple[Rotation, ...] = ()
+    shots: tuple[str, ...] = ()
     passages: tuple[Passage, ...] = ()
     citations: tuple[Citation, ...] = ()
     prompt_sha256: str
@@ -297,7 +365,8 @@ class Answer(Record):
 
 
 class Score(Record):
-    """A refused or abstained answer is worth 0 and says so; an error has no value."""
+    """A refused or abstained answer is worth 0 and says so; an error has no value, and neither has
+    an answer that waits for somebody to judge it."""
 
     question_id: str
     scorer: str
@@ -314,9 +383,28 @@ class Interval(Record):
     method: str
 
 
+class PositionBias(Record):
+    """What asking in every order showed, over the choice questions with `options` options.
+
+    `picks[i]`: share of the askings that chose what stood at place i. `accuracy[i]`: share of the
+    questions answered right when the right option stood at place i. `unchanged`: share of the
+    questions whose pick is the same option in every order. `unnamed`: askings that chose nothing.
+    `p_value` is of "every place is picked equally often", by `method`.
+    """
+
+    options: int
+    questions: int
+    picks: tuple[Interval, ...]
+    accuracy: tuple[Interval, ...]
+    unchanged: Interval
+    unnamed: int
+    p_value: float
+    method: str
+
+
 class Sitting(Record):
-    """One candidate in one exam. `primary` is None when the sitting is incomplete: it has no
-    mean."""
+    """One candidate in one exam. `primary` is None when the sitting is incomplete: it has no mean.
+    `positions`: by number of options, where the options were rotated."""
 
     candidate_id: str
     arm: str
@@ -328,11 +416,13 @@ class Sitting(Record):
     answered: int
     errors: int
     refused: int
+    waiting: int = 0
     partial: bool
     primary: Interval | None
     by_topic: dict[str, Interval] = {}
     by_form: dict[str, Interval] = {}
     retrieval: dict[str, Interval] = {}
+    positions: tuple[PositionBias, ...] = ()
     truncated: int = 0
     tokens_in: int = 0
     tokens_out: int = 0
@@ -340,7 +430,8 @@ class Sitting(Record):
 
     @property
     def complete(self) -> bool:
-        return not self.partial and self.errors == 0 and self.answered == self.asked
+        scored = self.errors == 0 and self.waiting == 0
+        return not self.partial and scored and self.answered == self.asked
 
 
 # ---- statistics -------------------------------------------------------------------------------

@@ -184,6 +184,23 @@ def test_answers_are_greedy_and_end_as_the_prompt_says(fake_model: Any) -> None:
         assert (decoding.max_tokens, decoding.stop) == (7, expected)
 
 
+def test_every_answer_says_how_it_was_decoded_and_which_shots_it_saw(fake_model: Any) -> None:
+    """Pitfall 4: what decides an answer is kept with it."""
+    roles = (("user", "Colour of a rope?"), ("assistant", "blue"))
+    rope = Example(id="e7", messages=tuple(Message(role=r, content=c) for r, c in roles))  # type: ignore[arg-type]
+    arm = Arm(name="few", prompt=PromptSpec(shots=1, max_tokens=7, stop=("。",)))
+    questions = [ask("1?", "q1"), ask("2?", "q2", form="choice", choices=CHOICES)]
+    for scores, methods in ((True, ("text", "loglikelihood")), (False, ("text", "letter"))):
+        model = fake_model("en", scores_options=scores)
+        own = Specialist(candidate(arm), model, None, lambda question: [rope])
+        answers = list(own.answer(questions))
+        assert [a.shots for a in answers] == [("e7",), ("e7",)]
+        assert tuple(a.decoding.method for a in answers) == methods
+        assert {(a.decoding.dtype, a.decoding.engine) for a in answers} == {("float32", "fake 1")}
+        text = answers[0].decoding
+        assert (text.max_tokens, text.temperature, text.seed, text.stop) == (7, 0.0, 0, ("。",))
+
+
 # ---- evidence -----------------------------------------------------------------------------------
 
 

@@ -15,8 +15,9 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from tokka.candidates.evidence import cite
 from tokka.candidates.letters import letter_messages, parse_letter, with_options
-from tokka.models.prompting import compose
+from tokka.models.prompting import pose
 from tokka.models.protocol import (
     GenerateRequest,
     LanguageModel,
@@ -34,8 +35,8 @@ from tokka.records import (
     Messages,
     Passage,
     Question,
+    ScoringMethod,
 )
-from tokka.retrieval.citations import attribute
 from tokka.retrieval.hybrid import Retriever
 
 __all__ = ["Memo", "Progress", "Shots", "Specialist"]
@@ -50,6 +51,7 @@ class _Asked:
 
     question: Question
     passages: tuple[Passage, ...]
+    shots: tuple[Example, ...]
     prompt: Prompt
     search_seconds: float
 
@@ -77,22 +79,34 @@ class Specialist:
             return ()
         return tuple(self._retriever.search(question.messages[-1].content, spec.top_k, spec))
 
-    def messages(
-        self, question: Question, passages: Sequence[Passage] = (), said: Messages = ()
-    ) -> Messages:
-        """`said` replaces the question's own words; shots are picked by the question itself."""
-        return compose(
-            said or question.messages,
-            spec=self.candidate.arm.prompt,
-            shots=self._shots(question) if self._shots else (),
-            passages=passages,
-            language=self.candidate.language,
-        )
+    def shots(self, question: Question) -> tuple[Example, ...]:
+        """The examples that the arm shows before a question, picked by its own words."""
+        return tuple(self._shots(question)) if self._shots else ()
+
+    def shows_options(self, question: Question, show_options: bool) -> bool:
+        """Whether the options stand in the prompt, so that their order can matter."""
+        if question.form != "choice" or not self.model.capabilities.scores_options:
+            return question.form == "choice"
+        return show_options and not question.completion  # such a text says all that it shows
 
     def prompt(
-        self, question: Question, passages: Sequence[Passage] = (), said: Messages = ()
+        self,
+        question: Question,
+        passages: Sequence[Passage] = (),
+        said: Messages = (),
+        shots: Sequence[Example] = (),
     ) -> Prompt:
-        return self.model.renderer.prompt(self.messages(question, passages, said))
+        """`said` replaces the question's own words."""
+        return pose(
+            question,
+            self.model.renderer,
+            spec=self.candidate.arm.prompt,
+            shots=shots,
+            passages=passages,
+            language=self.candidate.language,
+            said=said,
+            scored=question.form == "choice" and self.model.capabilities.scores_options,
+        )
 
     def answer(
         self,
@@ -125,12 +139,14 @@ class Specialist:
         started = time.perf_counter()
         found = self.passages(question)
         seconds = time.perf_counter() - started
-        said = question.messages
+        said: Messages = ()
         if question.form == "choice" and not self.model.capabilities.scores_options:
             said = letter_messages(question, self.candidate.language)
-        elif show_options:
+        elif self.shows_options(question, show_options):
             said = with_options(question, self.candidate.language).messages
-        return _Asked(question, found, self.prompt(question, found, said), seconds)
+        shots = self.shots(question)
+        prompt = self.prompt(question, found, said, shots)
+        return _Asked(question, found, shots, prompt, seconds)
 
     def _score(
         self,
@@ -139,16 +155,17 @@ class Specialist:
         memo: Memo | None,
         progress: Progress | None,
     ) -> Iterator[Answer]:
-        option = self.model.renderer.option
+        prompts = [a.prompt for a in asked]
+        options = self.model.renderer.options(prompts, [a.question.choices for a in asked])
         requests = [
-            ScoreRequest(a.prompt.ids, tuple(option(c) for c in a.question.choices)) for a in asked
+            ScoreRequest(prompt.ids, of) for prompt, of in zip(prompts, options, strict=True)
         ]
         results = self.model.score(requests, memo, progress)
         for a, request, result in zip(asked, requests, results, strict=True):
             yield self._answer(
                 a,
                 exam_digest,
-                Decoding(method="loglikelihood"),
+                self._decoding("loglikelihood"),
                 text="",
                 choice_loglikelihoods=result.loglikelihoods,
                 choice_lengths=tuple(len(option) for option in request.options),
@@ -164,29 +181,18 @@ class Specialist:
         memo: Memo | None,
         progress: Progress | None,
     ) -> Iterator[Answer]:
-        spec = self.candidate.arm.prompt
-        stop = self.model.renderer.stop if spec.stop is None else spec.stop
-        requests = [
-            GenerateRequest(
-                a.prompt,
-                LETTER_TOKENS if a.question.form == "choice" else spec.max_tokens,
-                stop=stop,
-            )
-            for a in asked
-        ]
+        requests = [self._request(a) for a in asked]
         results = self.model.generate(requests, memo, progress)
         for a, request, result in zip(asked, requests, results, strict=True):
             letter = a.question.form == "choice"
             text = result.text.strip()
+            if a.question.completion and not letter:
+                text = _until(result.text, request.stop)
             failed = result.finish == "error"
             yield self._answer(
                 a,
                 exam_digest,
-                Decoding(
-                    method="letter" if letter else "text",
-                    max_tokens=request.max_tokens,
-                    stop=stop,
-                ),
+                self._decoding("letter" if letter else "text", request),
                 text=text,
                 choice=parse_letter(text, len(a.question.choices)) if letter else None,
                 truncated=result.truncated,
@@ -198,6 +204,27 @@ class Specialist:
                 error=result.error if failed else "",
             )
 
+    def _decoding(self, method: ScoringMethod, request: GenerateRequest | None = None) -> Decoding:
+        can = self.model.capabilities
+        told = Decoding(method=method, dtype=can.dtype, engine=can.engine)
+        if request is None:
+            return told
+        how = ("max_tokens", "temperature", "seed", "stop")
+        return told.model_copy(update={name: getattr(request, name) for name in how})
+
+    def _request(self, asked: _Asked) -> GenerateRequest:
+        """How a written answer ends: as its question says, else as the arm does, else by the
+        model's habit."""
+        spec, question = self.candidate.arm.prompt, asked.question
+        stop = self.model.renderer.stop if spec.stop is None else spec.stop
+        if question.form == "choice":
+            return GenerateRequest(asked.prompt, LETTER_TOKENS, stop=stop)
+        return GenerateRequest(
+            asked.prompt,
+            question.max_tokens or spec.max_tokens,
+            stop=stop if question.stop is None else question.stop,
+        )
+
     def _answer(
         self, asked: _Asked, exam_digest: str, decoding: Decoding, *, text: str, **measured: Any
     ) -> Answer:
@@ -206,6 +233,7 @@ class Specialist:
             exam_digest=exam_digest,
             question_id=asked.question.id,
             text=text,
+            shots=tuple(shot.id for shot in asked.shots),
             passages=asked.passages,
             citations=self.cite(asked.question, text, asked.passages),
             prompt_sha256=asked.prompt.sha256,
@@ -218,10 +246,7 @@ class Specialist:
         self, question: Question, text: str, passages: Sequence[Passage]
     ) -> tuple[Citation, ...]:
         """Attributed after answering, among the passages that were in the prompt."""
-        if not passages or not text:
-            return ()
-        asked = question.messages[-1].content
-        return attribute(text, passages, self.candidate.language, asked)
+        return cite(question, text, passages, self.candidate.language)
 
     def close(self) -> None:
         if self._retriever is not None:
@@ -233,3 +258,9 @@ class Specialist:
 
     def __exit__(self, *exc: object) -> None:
         self.close()
+
+
+def _until(text: str, stop: Sequence[str]) -> str:
+    """A completion's answer as lm-evaluation-harness cuts it: at the first stop string, also where
+    nothing was said before it, and with its spaces."""
+    return text[: min((at for s in stop if s and (at := text.find(s)) >= 0), default=len(text))]

@@ -4,7 +4,7 @@ Only the answer and its end of turn are learnt. The prompt is rendered by the ex
 so a lesson begins with exactly the ids that the exam and the server send. The order of all batches
 of all epochs is laid down before training starts: a resumed run goes on in the same order.
 
-    lessons = [lesson(example.id, prompt, answer_ids) for ...]
+    lessons = [lesson(example.id, messages, "blue", renderer, 4096) for ...]
     plan = plan_batches(lessons, spec)
 """
 
@@ -43,8 +43,8 @@ def lesson(
     lost."""
     if not answer.strip():
         raise UsageError(f"example {example_id}: the answer is empty, so nothing would be learnt")
-    before = renderer.prompt(prompt).ids
-    after = renderer.answer(answer)
+    asked = renderer.prompt(prompt)
+    before, after = asked.ids, renderer.answer(answer, asked)
     if not renderer.stop_ids.intersection(after):
         raise UsageError(
             f"example {example_id}: its answer ends without EOS, so the model would never stop; "
