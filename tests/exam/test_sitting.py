@@ -9,7 +9,16 @@ import pytest
 from tokka.arms.building import candidate_of
 from tokka.candidates.letters import with_options
 from tokka.candidates.specialist import Specialist
-from tokka.exam.sitting import asked_in, method_of, score_all, sit, summarise
+from tokka.errors import IntegrityError
+from tokka.exam.sitting import (
+    asked_digest,
+    asked_in,
+    decide_all,
+    method_of,
+    score_all,
+    sit,
+    summarise,
+)
 from tokka.records import (
     Answer,
     Arm,
@@ -143,6 +152,55 @@ def test_a_chosen_option_is_cited_like_a_written_answer(specialist: Any) -> None
     found, missed = sit(own, exam(), [ask(1, "choice"), ask(2, "choice")])
     assert [c.document_id for c in found.citations] == ["rules"]
     assert missed.citations == ()
+
+
+def test_a_stored_answer_chooses_again_under_another_normalisation(specialist: Any) -> None:
+    """Nobody is asked: the likelihoods are in the answer, and so is how its choice was made."""
+    pytest.importorskip("snowballstemmer")
+    own, question = specialist(RetrievalSpec(top_k=1), like=by_length), ask(1, "choice")
+    (stored,) = sit(own, exam(), [question])
+    assert (stored.text, stored.decoding.normalisation) == ("blue", "sum")
+    other = exam(normalisation="tokens", digest="e" * 64)
+    (again,) = decide_all(other, [question], [stored], "en")
+    assert (again.choice, again.text) == (1, CHOICES[1])
+    assert (again.decoding.normalisation, again.exam_digest) == ("tokens", "e" * 64)
+    assert again.citations == own.cite(question, CHOICES[1], again.passages)
+    (back,) = decide_all(exam(), [question], [again], "en")
+    assert back == stored
+    assert len(own.model.scored) == 1
+
+
+def test_written_answers_stand_as_they_are(specialist: Any) -> None:
+    letter = specialist(scores_options=False, say=lambda prompt: " B.")
+    questions = [ask(1, "choice"), ask(2)]
+    answers = sit(letter, exam(), questions)
+    assert [(a.text, a.choice, a.decoding.normalisation) for a in answers] == [
+        ("B.", 1, None), ("B.", None, None),
+    ]  # fmt: skip
+    assert decide_all(exam(normalisation="bytes"), questions, answers, "en") == answers
+
+
+def test_stored_answers_take_the_order_of_the_questions_and_none_may_be_missing(
+    specialist: Any,
+) -> None:
+    questions = [ask(n) for n in (1, 2, 3)]
+    answers = sit(specialist(), exam(), questions)
+    assert decide_all(exam(), questions, answers[::-1], "en") == answers
+    with pytest.raises(IntegrityError, match="no stored answer to q2; sit the exam again"):
+        decide_all(exam(), questions, [answers[0], answers[2]], "en")
+
+
+def test_what_is_asked_has_a_digest_that_keys_and_order_dont_change() -> None:
+    one = asked_digest([ask(1), ask(2, "choice")])
+    same = [ask(2, "choice", topic="t", cluster_id="c", document_ids=("d",)), ask(1, split="dev")]
+    assert asked_digest(same) == one
+    for other in (
+        [ask(1), ask(3, "choice")],
+        [ask(1), ask(2, "choice", choices=CHOICES[::-1])],
+        [ask(1), ask(2, "choice", completion="whole")],
+        [ask(1, max_tokens=3), ask(2, "choice")],
+    ):
+        assert asked_digest(other) != one
 
 
 # ---- figures ------------------------------------------------------------------------------------

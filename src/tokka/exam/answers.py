@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import Any
 
@@ -27,11 +27,13 @@ class Wrong(Exception):
 
 @dataclass(frozen=True, slots=True)
 class NumberKey:
-    """`text` is a plain decimal in `unit`; `tolerance` is absolute, in the same unit."""
+    """`text` is a plain decimal in `unit`; `tolerance` is absolute, in the same unit. `others`
+    are further numbers that count, in that unit too."""
 
     text: str
     unit: str
     tolerance: float
+    others: tuple[str, ...] = ()
 
 
 def choice_key(answer: Any, index: Any, choices: tuple[str, ...], letters_first: bool) -> int:
@@ -89,8 +91,11 @@ def text_targets(answer: Any) -> tuple[str, ...]:
 
 def number_key(answer: Any, unit: Any, tolerance: Any) -> NumberKey:
     """The number with its unit; a tolerance of "5%" is that share of the number."""
-    if isinstance(answer, list) and len(answer) == 1:
-        answer = answer[0]
+    if isinstance(answer, list) and answer:
+        first, *others = [number_key(one, unit, tolerance) for one in answer]
+        if any(other.unit != first.unit for other in others):
+            raise Wrong(f"the numbers of answer {answer!r} have different units; write one unit")
+        return replace(first, others=tuple(other.text for other in others))
     if isinstance(answer, bool) or not isinstance(answer, str | int | float):
         raise Wrong(f"answer must be one number, got {str(answer)[:40]!r}")
     parsed = parse_number(str(answer))

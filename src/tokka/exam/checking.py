@@ -12,16 +12,19 @@ one question with two different keys, a cluster in both splits.
 from __future__ import annotations
 
 import difflib
+import json
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from pydantic import ValidationError
+
 from tokka.exam.answers import Wrong, choice_key, number_key, text_targets
 from tokka.exam.folding import same_text
 from tokka.exam.rows import Row
 from tokka.exam.shapes import NOTE_FIELDS, OWNER, OWNER_FIELDS, Shaped, recognise
-from tokka.records import Form, Key, Message, Messages, Question, Split, fingerprint
+from tokka.records import Form, Key, Marking, Message, Messages, Question, Split, fingerprint
 
 _MAX_CHOICES = 26
 _FORMS: tuple[Form, ...] = ("choice", "short", "number")
@@ -87,13 +90,21 @@ def _entry(line: int, shaped: Shaped, wrong: list[str]) -> Entry | None:
         wrong.append("a choice question has no choices; add a list of options")
     if key is None or not messages or wrong:
         return None
+    ending = _ending(fields, form, wrong)
+    if wrong:
+        return None
     content = [[m.content for m in messages], choices, key.targets, key.unit]
+    content += [ending.completion] if ending.completion else []
     own_id = names["id"] or f"q-{fingerprint(content)[:12]}"
     question = Question(
         id=own_id,
         messages=messages,
         form=form,
         choices=choices,
+        completion=ending.completion,
+        delimiter=ending.delimiter,
+        stop=ending.stop,
+        max_tokens=ending.max_tokens,
         topic=names["topic"],
         cluster_id=names["cluster_id"],
         document_ids=document_ids,
@@ -145,6 +156,8 @@ def _choices(fields: dict[str, Any], wrong: list[str]) -> tuple[str, ...]:
     ):
         wrong.append(f"choices must be a list of texts, got {str(given)[:60]!r}")
         return ()
+    if "completion" in fields:  # asked as they stand, spaces and repeats included
+        return _as_they_stand(given, wrong)
     choices = [str(choice).strip() for choice in given]
     while choices and not choices[-1]:  # empty cells of the last columns
         choices.pop()
@@ -161,6 +174,56 @@ def _choices(fields: dict[str, Any], wrong: list[str]) -> tuple[str, ...]:
                 f"{choice[:40]!r}; change one"
             )
     return tuple(choices)
+
+
+def _as_they_stand(given: list[Any], wrong: list[str]) -> tuple[str, ...]:
+    choices = tuple(str(choice) for choice in given)
+    if "" in choices:
+        wrong.append(f"option {_letter(choices.index(''))} is empty; fill it or remove it")
+    if not 2 <= len(choices) <= _MAX_CHOICES:
+        wrong.append(f"{len(choices)} options; give 2 to {_MAX_CHOICES}")
+    return choices
+
+
+@dataclass(frozen=True, slots=True)
+class _Ending:
+    """A prompt given whole, what stands between it and an answer, and how a text ends."""
+
+    completion: str
+    delimiter: str
+    stop: tuple[str, ...] | None
+    max_tokens: int | None
+
+
+def _ending(fields: dict[str, Any], form: Form, wrong: list[str]) -> _Ending:
+    """Texts as they stand, spaces and line breaks included."""
+    texts = {name: fields.get(name, "") for name in ("completion", "delimiter")}
+    wrong.extend(
+        f"{name} must be a text, got {str(value)[:40]!r}"
+        for name, value in texts.items()
+        if not isinstance(value, str)
+    )
+    if "completion" in fields and not str(texts["completion"]).strip():
+        wrong.append("completion is empty; write the whole prompt, or remove it")
+    if "delimiter" in fields and "completion" not in fields:
+        wrong.append("delimiter belongs to completion; add that or remove it")
+    stop, most = fields.get("stop"), fields.get("max_tokens")
+    if form == "choice" and (stop is not None or most is not None):
+        wrong.append("stop and max_tokens belong to written answers, this question is choice")
+    if stop is not None and not (
+        isinstance(stop, list) and all(isinstance(one, str) and one for one in stop)
+    ):
+        wrong.append(f"stop must be a list of texts, got {str(stop)[:40]!r}")
+        stop = None
+    if most is not None and not (type(most) is int and 1 <= most <= 8192):
+        wrong.append(f"max_tokens must be 1 to 8192, got {most!r}")
+        most = None
+    return _Ending(
+        str(texts["completion"]),
+        str(texts["delimiter"]),
+        None if stop is None else tuple(stop),
+        most,
+    )
 
 
 def _form(fields: dict[str, Any], choices: tuple[str, ...], wrong: list[str]) -> Form:
@@ -203,14 +266,28 @@ def _key(
             number = number_key(answer, fields.get("unit", ""), fields.get("tolerance", 0))
             return Key(
                 question_id="",
-                targets=(number.text,),
+                targets=(number.text, *number.others),
                 unit=number.unit,
                 tolerance=number.tolerance,
             )
+        if "marking" in fields:
+            return _marked(answer, fields["marking"])
         return Key(question_id="", targets=text_targets(answer))
     except Wrong as error:
         wrong.append(str(error))
         return None
+
+
+def _marked(answer: Any, marking: Any) -> Key:
+    """Targets as they stand: what is ignored in them, `marking` says."""
+    targets = answer if isinstance(answer, list) else [answer]
+    if not targets or not all(isinstance(target, str) for target in targets):
+        raise Wrong(f"answer must be a text or a list of texts, got {str(answer)[:40]!r}")
+    try:
+        found = Marking.model_validate_json(json.dumps(marking))
+    except (ValidationError, TypeError) as error:
+        raise Wrong('marking must be like {"chains": [{"name": …, "steps": […]}]}') from error
+    return Key(question_id="", targets=tuple(dict.fromkeys(targets)), marking=found)
 
 
 def _split(fields: dict[str, Any], shaped: Shaped, wrong: list[str]) -> Split | None:
@@ -276,6 +353,8 @@ def _against_each_other(entries: list[Entry]) -> tuple[list[Entry], list[tuple[i
 
 
 def _identity(question: Question) -> tuple[str, ...]:
+    if question.completion:
+        return (question.completion, *question.choices)
     asked = "\n".join(same_text(m.content) for m in question.messages)
     return (asked, *sorted(same_text(choice) for choice in question.choices))
 

@@ -16,7 +16,7 @@ import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import TypeVar, get_args
 
 from pydantic import ValidationError
 
@@ -31,12 +31,13 @@ from tokka.records import (
     Question,
     Record,
     Role,
+    ShortScorer,
     Split,
     fingerprint,
 )
 
 DEV_SHARE = 0.2
-SHORT_SCORERS = ("exact", "contained", "f1")
+SHORT_SCORERS: tuple[str, ...] = get_args(ShortScorer)
 
 R = TypeVar("R", bound=Record)
 
@@ -63,7 +64,7 @@ def read_exam(
 ) -> tuple[Exam, list[Question], list[Key]]:
     """The exam in the file; raises Mistakes with all that is wrong in it, each with its line.
 
-    `scorer` marks short answers (exact, contained or f1). `language` is guessed when empty: "ja"
+    `scorer` marks short answers (a `ShortScorer`). `language` is guessed when empty: "ja"
     where at least half of the questions are written in Japanese, else "en".
     """
     imported = import_exam(

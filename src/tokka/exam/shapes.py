@@ -24,11 +24,12 @@ OWNER = "owner"
 OWNER_FIELDS = (
     *("id", "question", "messages", "form", "choices", "answer", "answer_index", "unit"),
     *("tolerance", "topic", "cluster_id", "document_ids", "split", "points", "prohibited"),
+    *("completion", "delimiter", "stop", "max_tokens", "marking"),
 )
 # The owner's own, also on a row that has a public shape.
 _KEPT = ("topic", "cluster_id", "document_ids", "split", "points", "prohibited")
 # Read past: they explain the question to people.
-NOTE_FIELDS = ("note", "comment", "explanation", "rationale", "source", "url")
+NOTE_FIELDS = ("note", "comment", "explanation", "rationale", "source", "url", "shots")
 _NUMBERED = re.compile(r"(?:choice|option)_?(\d+|[a-j])$")
 _LETTERED_LINE = re.compile(r"^\s*[（(]?([a-zA-Zａ-ｚＡ-Ｚア-コ1-9１-９])[)）.．:：、\s]\s*(.+)$")
 
@@ -52,6 +53,8 @@ def recognise(row: Mapping[str, Any], headerless: bool = False) -> list[Shaped]:
     if nested := _nested(row):
         return [shaped for inner in nested for shaped in recognise(inner)]
     fields = {_lower(name): value for name, value in row.items()}
+    if "completion" in fields:  # a whole prompt, as an imported task asks it: nothing to recognise
+        return [Shaped(OWNER, fields)]
     for name, needs, read in SHAPES:
         if needs <= fields.keys() and (read_fields := read(fields)) is not None:
             kept = {n: fields[n] for n in _KEPT if fields.get(n) not in (None, "")}

@@ -5,28 +5,40 @@
     sitting = summarise(exam, questions, answers, scores, arm="rag", limit=None)
 
 Only questions of one split are asked. Whole batches are remembered while the exam runs, so a killed
-sitting goes on where it was and ends in the same answers.
+sitting goes on where it was and ends in the same answers. An answer keeps the likelihoods of its
+options: `decide` chooses again under another normalisation without asking again.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
-from tokka.candidates.evidence import evidence_of
+from tokka.candidates.evidence import cite, evidence_of
 from tokka.candidates.specialist import Memo, Progress, Specialist
+from tokka.errors import IntegrityError
+from tokka.exam.rotating import askings, joined, position_bias
 from tokka.exam.scorers import score
-from tokka.exam.scorers.choice import normalised
+from tokka.exam.scorers.choice import chosen
 from tokka.records import (
+    OPTION_ORDER,
+    ROTATED,
     Answer,
+    Citation,
     Exam,
     Interval,
     Key,
+    Passage,
     Question,
     Score,
     Sitting,
     Split,
+    fingerprint,
 )
 from tokka.stats.intervals import mean_interval
+
+Cite = Callable[[Question, str, Sequence[Passage]], tuple[Citation, ...]]
+NOT_ASKED = {"topic", "cluster_id", "document_ids", "split"}
+AS_GIVEN = "as given: no options in the prompt, so their order can't matter"
 
 
 def asked_in(questions: Sequence[Question], split: Split, limit: int | None) -> list[Question]:
@@ -42,31 +54,80 @@ def sit(
     memo: Memo | None = None,
     progress: Progress | None = None,
     show_options: bool = False,
+    rotate: bool = False,
 ) -> list[Answer]:
-    """Answer every question. A scored choice is filled in here, under the exam's normalisation."""
-    by_id = {q.id: q for q in questions}
-    answers = []
-    for answer in specialist.answer(
-        questions,
+    """Answer every question. A scored choice is filled in here, under the exam's normalisation.
+
+    With `rotate`, a choice whose options stand in the prompt is asked once per rotation of them.
+    `progress` counts questions, however often each is asked.
+    """
+    asked = askings(questions, lambda q: rotate and specialist.shows_options(q, show_options))
+    answers = specialist.answer(
+        [asking.question for asking in asked],
         exam_digest=exam.digest,
         memo=memo,
-        progress=progress,
+        progress=progress and _by_question(progress, len(asked), len(questions)),
         show_options=show_options,
-    ):
-        if answer.choice_loglikelihoods:
-            question = by_id[answer.question_id]
-            values = normalised(
-                answer.choice_loglikelihoods,
-                question.choices,
-                answer.choice_lengths,
-                exam.normalisation,
-            )
-            index = values.index(max(values))
-            text = question.choices[index]
-            cited = specialist.cite(question, text, answer.passages)
-            answer = answer.model_copy(update={"choice": index, "text": text, "citations": cited})
-        answers.append(answer)
-    return answers
+    )
+    return [
+        decide(answer, question, exam, specialist.cite)
+        for answer, question in zip(joined(asked, answers), questions, strict=True)
+    ]
+
+
+def decide(answer: Answer, question: Question, exam: Exam, cite: Cite) -> Answer:
+    """The answer with its choice under the exam's normalisation, the chosen option's text and what
+    that rests on. Texts, and letters asked for once, are answers as they stand."""
+    answer = answer.model_copy(update={"exam_digest": exam.digest})
+    scored = bool(answer.choice_loglikelihoods)
+    if answer.status == "error" or not (scored or answer.rotations):
+        return answer
+    decoding = answer.decoding.model_copy(
+        update={"normalisation": exam.normalisation if scored else None}
+    )
+    place = chosen(answer, question, exam.normalisation)
+    text = answer.text if place is None else question.choices[place]
+    changed: dict[str, object] = {"choice": place, "text": text, "decoding": decoding}
+    if text != answer.text:
+        changed["citations"] = cite(question, text, answer.passages)
+    return answer.model_copy(update=changed)
+
+
+def decide_all(
+    exam: Exam, questions: Sequence[Question], answers: Iterable[Answer], language: str
+) -> list[Answer]:
+    """Stored answers as they count in this exam, in the order of its questions.
+
+    Raises IntegrityError where a question has no answer.
+    """
+    by_id = {answer.question_id: answer for answer in answers}
+    missing = [q.id for q in questions if q.id not in by_id]
+    if missing:
+        raise IntegrityError(
+            f"exam {exam.name}: no stored answer to {', '.join(missing[:5])}; sit the exam again"
+        )
+
+    def cited(question: Question, text: str, passages: Sequence[Passage]) -> tuple[Citation, ...]:
+        return cite(question, text, passages, language)
+
+    return [decide(by_id[q.id], q, exam, cited) for q in questions]
+
+
+def asked_digest(questions: Iterable[Question]) -> str:
+    """SHA-256 of all that a candidate is asked; where it belongs and what is right isn't in it."""
+    own = [q.model_dump(mode="json", exclude=NOT_ASKED) for q in questions]
+    return fingerprint(sorted(own, key=lambda question: str(question["id"])))
+
+
+def _by_question(progress: Progress, askings: int, questions: int) -> Progress:
+    done = 0
+
+    def advance(n: int) -> None:
+        nonlocal done
+        before, done = done * questions // askings, done + n
+        progress(done * questions // askings - before)
+
+    return advance
 
 
 def score_all(
@@ -83,7 +144,11 @@ def score_all(
 def method_of(questions: Sequence[Question], answers: Sequence[Answer]) -> str:
     """How this sitting was scored, by form: sittings of different methods are not compared."""
     form = {q.id: q.form for q in questions}
-    return ", ".join(sorted({f"{form[a.question_id]}: {a.decoding.method}" for a in answers}))
+    found = {
+        f"{form[a.question_id]}: {a.decoding.method}{' rotated' if a.rotations else ''}"
+        for a in answers
+    }
+    return ", ".join(sorted(found))
 
 
 def summarise(
@@ -98,11 +163,18 @@ def summarise(
     limit: int | None,
     seed: int = 0,
     top_k: int = 0,
+    rotate: bool = False,
+    keys: Iterable[Key] = (),
 ) -> Sitting:
-    """The sitting's figures. An error leaves it without a mean; a limit marks it partial."""
+    """The sitting's figures. An error leaves it without a mean; a limit marks it partial.
+
+    `rotate`: the options were to be rotated, which `keys` then tell the bias of.
+    """
     errors = sum(s.status == "error" for s in scores)
     score_of = {s.question_id: s for s in scores}
+    waiting = sum(s.status == "waiting" for s in scores)
     complete = errors == 0 and len(answers) == len(questions)
+    rotated = any(a.rotations for a in answers)
 
     def mean(chosen_questions: Sequence[Question], clustered: bool) -> Interval | None:
         values = [score_of[q.id].value for q in chosen_questions if q.id in score_of]
@@ -131,16 +203,19 @@ def summarise(
             "scoring": method_of(questions, answers),
             "normalisation": exam.normalisation,
             "short answers": exam.scorer,
+            **({OPTION_ORDER: ROTATED if rotated else AS_GIVEN} if rotate else {}),
         },
         asked=len(questions),
         answered=len(answers) - errors,
         errors=errors,
+        waiting=waiting,
         refused=sum(s.status in ("refused", "abstained") for s in scores),
         partial=limit is not None,
         primary=mean(questions, clustered=True) if complete else None,
         by_topic=groups([q.topic for q in questions]),
         by_form=groups([q.form for q in questions]),
         retrieval=_retrieval(questions, answers, seed, top_k) if top_k else {},
+        positions=position_bias(exam, questions, keys, answers, scores, seed=seed),
         truncated=sum(a.truncated for a in answers),
         tokens_in=sum(a.tokens_in for a in answers),
         tokens_out=sum(a.tokens_out for a in answers),

@@ -23,12 +23,17 @@ BUILTIN = {
     "exact": "tokka.exam.scorers.short:exact",
     "contained": "tokka.exam.scorers.short:contained",
     "f1": "tokka.exam.scorers.short:f1",
+    "letters": "tokka.exam.scorers.letters:letters",
+    "spans": "tokka.exam.scorers.spans:spans",
+    "judge": "tokka.exam.scorers.judge:judge",
     "number": "tokka.exam.scorers.number:number",
+    "exact_match": "tokka.exam.harness.marking:exact_match",
 }
 
 
 def score(answer: Answer, key: Key, question: Question, exam: Exam) -> Score:
-    """The primary score: `choice` and `number` by form, short answers by `exam.scorer`.
+    """The primary score: `choice` and `number` by form, short answers by `exam.scorer`, or as the
+    key's own marking says.
 
     A text that says that it doesn't know, or won't say, counts as abstained or refused, unless it
     gives the right answer all the same. Raises IntegrityError where answer, key and question don't
@@ -40,6 +45,8 @@ def score(answer: Answer, key: Key, question: Question, exam: Exam) -> Score:
             f"{question.id} don't belong together; import the exam again"
         )
     name = exam.scorer if question.form == "short" else question.form
+    if key.marking is not None:
+        name = "exact_match"
     if answer.status == "error":
         reason = f"no answer: {answer.error or 'unknown error'}"
         return Score(

@@ -23,16 +23,18 @@ _CUE = re.compile(r"####|answer(?: is|:)|答え?は|答え?:|正解は|回答は
 
 
 def number(answer: Answer, key: Key, question: Question, exam: Exam) -> Score:
-    """1 where |given − key| ≤ tolerance in the key's unit, else 0."""
-    wanted = Decimal(key.targets[0])
+    """1 where |given − an accepted number| ≤ tolerance in the key's unit, else 0."""
+    accepted = [Decimal(target) for target in key.targets]
     found = _first_fitting(fold(answer.text), key.unit)
     if found is None:
         return _score(key, 0.0, f"no number in {answer.text.strip()[:60]!r}")
     given = found.in_unit(key.unit) if key.unit else found.value
     shown = f"{plain(found.value)}{found.unit}"
-    goal = f"{plain(wanted)}{key.unit}"
     if given is None:
+        goal = f"{plain(accepted[0])}{key.unit}"
         return _score(key, 0.0, f"{shown} is in another unit than {goal}")
+    wanted = min(accepted, key=lambda number: abs(given - number))
+    goal = f"{plain(wanted)}{key.unit}"
     # The shares that a unit is converted by have no last digit: a 10^-12 part is no difference.
     slack = Decimal(str(key.tolerance)) + abs(wanted) * Decimal("1e-12")
     right = abs(given - wanted) <= slack

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from collections.abc import Sequence
 
 from tokka.exam.folding import CJK, fold
 from tokka.exam.normalise import normalise_text
@@ -79,8 +80,11 @@ def best_f1(text: str, key: Key) -> float:
     return max(_f1(_unframed(text), _unframed(target)) for target in key.targets)
 
 
-def why_not_contained(text: str, target: str) -> str:
-    """Empty where the text holds the accepted text, else the reason why it doesn't count."""
+def why_not_contained(text: str, target: str, beside: Sequence[str] = ()) -> str:
+    """Empty where the text holds the accepted text, else the reason why it doesn't count.
+
+    `beside` are the texts that the answer must hold too: naming them is no hedging.
+    """
     said, wanted = normalise_text(text), _ARTICLE.sub("", normalise_text(target))
     if not wanted:
         wanted, said = fold(target).strip(), fold(text).strip()  # a target of signs alone
@@ -94,9 +98,10 @@ def why_not_contained(text: str, target: str) -> str:
     whole = [place for place in places if _stands_alone(said, place, place + len(wanted))]
     if not whole:
         return f"{target!r} is only part of a number or word, or denied"
-    if len(said) > LONGEST_FACTOR * len(wanted) + LONGEST_EXTRA:
+    longest = len(wanted) + sum(map(len, beside))
+    if len(said) > LONGEST_FACTOR * longest + LONGEST_EXTRA:
         return f"contains {target!r}, but {len(said)} characters are too long an answer"
-    if _among_others(text, target, said, wanted, whole):
+    if not beside and _among_others(text, target, said, wanted, whole):
         return f"offers {target!r} among other answers"
     return ""
 
