@@ -2,6 +2,7 @@
 # make test     install everything, run all tests
 # make check    lint, format, types, import rules, docs, tests
 # make bench    time what users wait for
+#               (bench-exam, bench-generate: against peers, ARGS='--quick --data FOLDER')
 # make docs     write the generated reference
 # make clean    remove what make made (not the model cache)
 
@@ -20,7 +21,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 SHOW := | sed -un -e 's/^ *Downloading \([^ ]*whl\) .*/  \1/p' -e 's/^ *Processing .*\/\([^ ]*whl\).*/  \1/p'
 PIP := $(BIN)/python -m pip install --progress-bar off --constraint constraints.txt
 
-.PHONY: demo test check lint bench bench-help bench-engine docs clean
+.PHONY: demo test check lint bench bench-help bench-engine bench-exam bench-generate docs clean
 
 demo: $(VENV)/.demo
 	$(BIN)/tokka run examples/aoba/demo.yaml
@@ -45,6 +46,12 @@ bench-help: $(VENV)/.demo
 
 bench-engine: $(VENV)/.demo
 	$(BIN)/python benchmarks/engine.py
+
+bench-exam: $(VENV)/.demo
+	$(BIN)/python benchmarks/exam_vs_lm_eval.py $(ARGS)
+
+bench-generate: $(VENV)/.test
+	$(BIN)/python benchmarks/generate_vs_transformers.py $(ARGS)
 
 docs: $(VENV)/.demo
 	$(BIN)/python docs/generate.py

@@ -456,7 +456,9 @@ class FakeModel:
     def capabilities(self) -> Any:
         from tokka.models.protocol import Capabilities
 
-        return Capabilities(self.scores_options, True, False, self.renderer.chat_template, 4096)
+        return Capabilities(
+            self.scores_options, True, False, self.renderer.chat_template, 4096, "float32", "fake 1"
+        )
 
     def score(self, requests: Any, memo: Any = None, progress: Any = None) -> Iterator[Any]:
         from tokka.models.protocol import ScoreResult

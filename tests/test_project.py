@@ -180,6 +180,15 @@ def test_a_host_that_is_not_listed_is_named(folder: Path) -> None:
     assert load(folder, remote + "endpoint: {hosts: [llm.example.com]}\n").base_model.endswith("#m")
 
 
+@pytest.mark.parametrize("tokenizer", ["nowhere", "none.gguf", "embedded:gemma-9", "hub:a/b"])
+def test_an_endpoints_tokenizer_must_be_here(folder: Path, tokenizer: str) -> None:
+    text = re.sub("  lora:.*\n", "", SOUND)
+    remote = text.replace("embedded:gemma-3-270m", "http://127.0.0.1:8080/v1#m")
+    (said,) = mistakes(folder, remote + f"endpoint: {{tokenizer: '{tokenizer}'}}\n")
+    assert "endpoint: tokenizer must be a folder" in said and tokenizer in said
+    load(folder, remote + "endpoint: {tokenizer: embedded:gemma-3-270m}\n")
+
+
 def test_a_key_in_a_url_is_not_repeated(folder: Path) -> None:
     text = re.sub("  lora:.*\n", "", SOUND)
     (said,) = mistakes(
@@ -269,6 +278,12 @@ def test_no_values_break_the_checks(
     with pytest.raises(UsageError) as caught:
         load(tmp_path_factory.getbasetemp(), text)
     assert "tokka.yaml" in str(caught.value)
+
+
+def test_two_mistakes_in_one_part_are_both_reported(tmp_path: Path) -> None:
+    with pytest.raises(UsageError) as caught:
+        load(tmp_path, "exams: {domain: {file: x.jsonl, role: domain}}")
+    assert "file" in str(caught.value) and "path" in str(caught.value)
 
 
 def test_known_keys_are_those_of_the_models() -> None:

@@ -15,7 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from tokka.errors import Mistakes, TokkaError, UsageError
-from tokka.models.prompting import compose
+from tokka.models.opening import kind
+from tokka.models.prompting import compose, pose
+from tokka.models.protocol import Prompt
 from tokka.pipeline import (
     Build,
     Observer,
@@ -135,6 +137,7 @@ def _prepared(project: Project, observer: Observer) -> Build:
                 name,
                 spec.role,
                 spec.normalisation,
+                scorer=spec.scorer,
                 leave_out_mistakes=spec.leave_out_mistakes,
             )
         except Mistakes as found:
@@ -179,20 +182,23 @@ def _tokens(
     build: Build, arm: Arm, examples: Sequence[Example], questions: Sequence[Question]
 ) -> tuple[tuple[TokenView, ...], int, tuple[Proof, ...]]:
     from tokka.arms.building import shots_of
+    from tokka.candidates.letters import letter_messages
     from tokka.candidates.opening import asked
     from tokka.training.lessons import lesson
 
     renderer = renderer_of(build)
-    language = build.project.language
+    language, scores = build.project.language, kind(build.project.base_model) != "endpoint"
     taught_spec = PromptSpec(system=arm.prompt.system, format=arm.prompt.format)
     shots = shots_of(arm, _shots(build, arm))
 
     def taught(turns: Messages) -> Messages:
         return compose(turns, spec=taught_spec, language=language)
 
-    def posed(question: Question) -> Messages:
-        chosen = shots(question) if shots else ()
-        return compose(question.messages, spec=arm.prompt, shots=chosen, language=language)
+    def posed(question: Question) -> Prompt:
+        chosen, choice = shots(question) if shots else (), question.form == "choice"
+        said = letter_messages(question, language) if choice and not scores else ()
+        how: dict[str, Any] = {"said": said, "scored": choice and scores, "language": language}
+        return pose(question, renderer, spec=arm.prompt, shots=chosen, **how)
 
     def view(title: str, ids: tuple[int, ...], learnt_from: int) -> TokenView:
         pieces = tuple(renderer.pieces(ids))  # type: ignore[attr-defined]
@@ -208,17 +214,19 @@ def _tokens(
         )
         views.append(view(f"training example {first.id}", learnt.ids, learnt.start))
     question = next((q for q in questions if len(q.messages) == 1), questions[0])
-    ids = renderer.prompt(posed(question)).ids
+    prompt = posed(question)
+    ids = prompt.ids
     title = f"exam question {question.id}"
-    if question.choices:
-        ids += renderer.option(question.choices[0])
+    if question.choices and scores:
+        ids += renderer.option(question.choices[0], prompt)
         title += ", first option"
     views.append(view(title, ids, len(ids)))
     text = "この規程の改定日はいつですか。" if language == "ja" else "When was this rule revised?"
-    served = renderer.prompt(posed(asked(text))).ids
+    served = posed(asked(text)).ids
     views.append(view("served request", served, len(served)))
     shared = _common([v.ids for v in views])
-    proofs = [_parity(question, posed, taught, renderer, arm), *_ends(views, renderer)]
+    as_served = question.form != "choice" or scores
+    proofs = [_parity(question, posed, taught, renderer, arm, as_served), *_ends(views, renderer)]
     if arm.retrieval is not None:
         proofs.append(
             Proof(
@@ -244,15 +252,21 @@ def _common(rows: Sequence[tuple[int, ...]]) -> int:
     return count
 
 
-def _parity(question: Question, posed: Any, taught: Any, renderer: Any, arm: Arm) -> Proof:
+def _parity(
+    question: Question, posed: Any, taught: Any, renderer: Any, arm: Arm, as_served: bool
+) -> Proof:
     """The same question in the exam, as a request and, without shots, as a training example."""
     from tokka.candidates.opening import asked
     from tokka.training.lessons import lesson
 
     if len(question.messages) > 1:
         return Proof("parity not checked: every exam question has several turns", True)
+    if not as_served:
+        return Proof(f"parity not checked: question {question.id} is asked by letter", True)
+    if question.completion:
+        return Proof(f"question {question.id} is a whole text, sent as it stands", True)
     text = question.messages[-1].content
-    exam, service = renderer.prompt(posed(question)), renderer.prompt(posed(asked(text)))
+    exam, service = posed(question), posed(asked(text))
     same = exam.ids == service.ids
     where = "exam and service; training leaves the shots out"
     if not arm.prompt.shots:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 import typer
 
 import tokka
+from tokka.cli_exam import exam_app
 from tokka.errors import GateRefused, IntegrityError, Mistakes, TokkaError
 
 if TYPE_CHECKING:
@@ -28,6 +29,8 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+
+app.add_typer(exam_app)
 
 File = Annotated[Path, typer.Argument(help="A project file, or a folder that holds tokka.yaml.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of tables.")]

@@ -19,7 +19,7 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from tokka.errors import UsageError
 from tokka.models.opening import context_tokens_of, kind, locate, open_model, open_renderer
@@ -51,8 +51,11 @@ from tokka.store import (
     write_records,
 )
 
+if TYPE_CHECKING:
+    from tokka.exam.importing import Imported
+
 # Raise a step's number when its results may change; the step and all that depend on it run again.
-VERSIONS = {"read": 1, "chunk": 1, "index": 1, "exam": 1, "examples": 1, "finetune": 1, "sit": 3}
+VERSIONS = {"read": 1, "chunk": 1, "index": 1, "exam": 1, "examples": 1, "finetune": 1, "sit": 4}
 # Tantivy names its segments at random, PEFT writes sets in any order: what decides is named here.
 DECISIVE = {"index": ("index.json",), "finetune": ("adapter_model.safetensors", "training.json")}
 DTYPE = "bfloat16"
@@ -76,6 +79,7 @@ class ExamStep:
     folder: Path
     exam: Exam
     show_options: bool
+    rotate: bool = False
 
     def questions(self) -> list[Question]:
         from tokka.exam.importing import load_questions
@@ -95,7 +99,7 @@ class Build:
     project: Project
     workspace: Workspace
     observer: Observer
-    base: Path | None = None
+    base: Path | None = None  # the model's folder or file; of an endpoint, its tokenizer's
     base_digest: str = ""
     embedder_digest: str = ""
     exams: dict[str, ExamStep] = field(default_factory=dict)
@@ -122,6 +126,8 @@ def prepare(project: Project, observer: Observer) -> Build:
     build = Build(project, workspace, observer)
     if kind(project.base_model) != "endpoint":
         build.base = _base(project, observer)
+    elif project.endpoint.tokenizer is not None:
+        build.base = locate(project.endpoint.tokenizer, project.root, observer.notice)
     build.base_digest = model_digest(project.base_model, build.base, project.language)
     for name in project.exams:
         build.exams[name] = _exam(build, name)
@@ -149,19 +155,13 @@ def example_files(project: Project) -> list[str]:
 
 
 def _exam(build: Build, name: str) -> ExamStep:
-    from tokka.exam.importing import import_exam, load_exam, write_exam
+    from tokka.exam.importing import load_exam, write_exam
 
     spec = build.project.exams[name]
     path = build.project.resolve(spec.path)
 
     def make(folder: Path) -> None:
-        got = import_exam(
-            path,
-            name,
-            spec.role,
-            spec.normalisation,
-            leave_out_mistakes=spec.leave_out_mistakes,
-        )
+        got = imported(build.project, name)
         write_exam(folder, got.exam, got.questions, got.keys)
         write_records(folder / "dropped.jsonl", got.dropped)
 
@@ -170,11 +170,32 @@ def _exam(build: Build, name: str) -> ExamStep:
         "name": name,
         "role": spec.role,
         "normalisation": spec.normalisation,
+        "scorer": spec.scorer,
         "leave_out_mistakes": spec.leave_out_mistakes,
     }
     folder = build.step("exam", inputs, make, name)
     build.dropped += read_records(folder / "dropped.jsonl", Dropped)
-    return ExamStep(name, folder, load_exam(folder), spec.show_options)
+    if spec.rotate and not spec.show_options and kind(build.project.base_model) != "endpoint":
+        build.observer.notice(
+            f"exam {name}: rotate is on, but without show_options the options aren't in the prompt "
+            "and their order can't matter; each question is asked once"
+        )
+    return ExamStep(name, folder, load_exam(folder), spec.show_options, spec.rotate)
+
+
+def imported(project: Project, name: str) -> Imported:
+    """An exam of the project, read from its file."""
+    from tokka.exam.importing import import_exam
+
+    spec = project.exams[name]
+    return import_exam(
+        project.resolve(spec.path),
+        name,
+        spec.role,
+        spec.normalisation,
+        scorer=spec.scorer,
+        leave_out_mistakes=spec.leave_out_mistakes,
+    )
 
 
 def _examples(build: Build, file: str) -> Path:
@@ -540,7 +561,7 @@ class Sat:
 def sit_exam(
     build: Build, candidate: Candidate, step: ExamStep, models: Models, limit: int | None
 ) -> Sat:
-    from tokka.exam.sitting import asked_in, sit
+    from tokka.exam.sitting import asked_in, decide_all, sit
 
     questions = asked_in(step.questions(), build.project.policy.split, limit)
 
@@ -554,21 +575,15 @@ def sit_exam(
                 build.workspace.memo,
                 lambda n: task.advance(n),
                 step.show_options,
+                step.rotate,
             )
         write_records(folder / "answers.jsonl", answers)
+        write_shots(build, candidate, answers, folder)
         failed = sum(a.status == "error" for a in answers)
         if failed:
             raise _Incomplete(folder, failed)
 
-    inputs = {
-        "candidate": candidate.id,
-        "exam": step.exam.digest,
-        "show_options": step.show_options,
-        "split": build.project.policy.split,
-        "limit": limit,
-        "asked": fingerprint([q.id for q in questions]) if limit is not None else "",
-        "dtype": DTYPE,
-    }
+    inputs = sitting_inputs(candidate, questions, step.show_options, step.rotate)
     try:
         folder = build.step("sit", inputs, make, f"{candidate.arm.name} · {step.name}")
     except _Incomplete as incomplete:
@@ -577,8 +592,38 @@ def sit_exam(
             f"{step.name} failed; run again to ask only these"
         )
         folder = incomplete.folder
-    answers = read_records(folder / "answers.jsonl", Answer)
+    stored = read_records(folder / "answers.jsonl", Answer)
+    answers = decide_all(step.exam, questions, stored, candidate.language)
     return Sat(candidate, step, questions, answers, fingerprint([_stable(a) for a in answers]))
+
+
+def sitting_inputs(
+    candidate: Candidate, questions: Sequence[Question], show_options: bool, rotate: bool
+) -> dict[str, Any]:
+    """What decides the answers: who is asked, and what. Keys, scorer and normalisation don't: after
+    a correction of these the answers stand, and nobody is asked again."""
+    from tokka.exam.sitting import asked_digest
+
+    return {
+        "candidate": candidate.id,
+        "asked": asked_digest(questions),
+        "show_options": show_options,
+        "rotate": rotate,
+        "dtype": DTYPE,
+    }
+
+
+def write_shots(
+    build: Build, candidate: Candidate, answers: Sequence[Answer], folder: Path
+) -> None:
+    """The examples that stood in the prompts, each once; an answer names its own in `shots`."""
+    from tokka.candidates.opening import artifact
+
+    used = dict.fromkeys(name for answer in answers for name in answer.shots)
+    examples = artifact(candidate, "examples", build.workspace) if used else None
+    if examples is not None:
+        by_id = {e.id: e for e in read_records(examples / "examples.jsonl", Example)}
+        write_records(folder / "shots.jsonl", [by_id[name] for name in used])
 
 
 class _Incomplete(Exception):

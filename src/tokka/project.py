@@ -132,6 +132,8 @@ def _leave_out(values: dict[str, Any], location: Location) -> Location:
     part: Any = values
     *parents, last = location
     for step in parents:
+        if not _holds(part, step):
+            return location  # left out already, with what held it
         part = part[step]
     if not parents and last in _STAND_INS:
         part[last] = _STAND_INS[str(last)]
@@ -139,10 +141,14 @@ def _leave_out(values: dict[str, Any], location: Location) -> Location:
     if len(location) == 3 and parents[0] == "exams" and last == "role":
         part[last] = "domain"
         return location
-    if last < len(part) if isinstance(last, int) else last in part:
+    if _holds(part, last):
         del part[last]
         return location
     return _leave_out(values, tuple(parents))
+
+
+def _holds(part: Any, step: str | int) -> bool:
+    return step < len(part) if isinstance(step, int) else step in part
 
 
 def _mistakes(file: Path, parsed: Parsed, faults: list[Fault]) -> Mistakes:

@@ -93,6 +93,20 @@ def _endpoint(project: Project) -> Iterator[Fault]:
         yield Fault(
             ("base_model",), "names no model; append #NAME, e.g. http://127.0.0.1:8080/v1#m"
         )
+    tokenizer = project.endpoint.tokenizer
+    if tokenizer is not None and not _is_local(project, tokenizer):
+        yield Fault(
+            ("endpoint", "tokenizer"),
+            "must be a folder with the served model's tokenizer, its .gguf file or embedded:NAME, "
+            f"got {tokenizer!r}",
+        )
+
+
+def _is_local(project: Project, reference: str) -> bool:
+    sort, path = kind(reference), project.resolve(reference)
+    if sort == "embedded":
+        return reference.removeprefix("embedded:") in EMBEDDED
+    return os.path.isfile(path) if sort == "gguf" else sort == "folder" and os.path.isdir(path)
 
 
 def _corpus(project: Project) -> Iterator[Fault]:

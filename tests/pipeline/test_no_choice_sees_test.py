@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 import tokka.exam.importing
-from tokka.pipeline import run
+from tokka.pipeline import Models, load_candidate, prepare, run, sit_exam
 from tokka.project import load_project
 
 
@@ -35,20 +35,10 @@ def parts(folder: Path) -> dict[str, Any]:
     return found
 
 
-def said(folder: Path) -> dict[tuple[str, str], list[Any]]:
-    """(arm, question) → what is in the last run's answers, whatever the key."""
-    results = json.loads((folder / ".tokka/reports/tokka/results.json").read_bytes())
-    arm_of = {arm["candidate"]["id"]: arm["arm"]["name"] for arm in results["arms"]}
-    digests = {exam["digest"] for exam in results["exams"]}
-    found = {}
-    for path in (folder / ".tokka" / "steps").glob("sit-*/answers.jsonl"):
-        for line in path.read_text(encoding="utf-8").splitlines():
-            row = json.loads(line)
-            if row["exam_digest"] in digests:
-                found[arm_of[row["candidate_id"]], row["question_id"]] = [
-                    row["text"], row["choice_loglikelihoods"], row["prompt_sha256"],
-                ]  # fmt: skip
-    return found
+def stored(folder: Path) -> dict[str, bytes]:
+    """Every sitting's folder with the bytes of its answers."""
+    found = (folder / ".tokka" / "steps").glob("sit-*/answers.jsonl")
+    return {path.parent.name: path.read_bytes() for path in found}
 
 
 def test_only_the_split_of_the_policy_is_asked(
@@ -102,8 +92,8 @@ def test_no_key_is_read_before_the_last_answer_is_there(
     assert sum("sit domain" in label for label in listener.tasks) == 7
 
 
-def test_other_keys_change_no_candidate_and_no_answer(
-    finished: Any, copied: Path, listener: Any
+def test_other_keys_change_no_candidate_and_nobody_is_asked_again(
+    finished: Any, copied: Path, listener: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The same questions with every key turned round: only the scores may notice."""
     for exam in ("domain", "retention"):
@@ -115,11 +105,32 @@ def test_other_keys_change_no_candidate_and_no_answer(
             else:
                 row["answer"] = "7" if row.get("form") == "number" else "something else"
         path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    monkeypatch.setattr("tokka.pipeline.open_language_model", lambda *args: pytest.fail("opened"))
     run(load_project(copied), listener)
     assert parts(copied) == parts(finished.folder)
-    before, after = said(finished.folder), said(copied)
-    assert len(before) == 7 * 22
-    assert after == before
+    assert len(stored(copied)) == 14
+    assert stored(copied) == stored(finished.folder)
     results = json.loads((copied / ".tokka/reports/tokka/results.json").read_bytes())
     by_arm = {arm["arm"]["name"]: arm["sittings"][0]["primary"] for arm in results["arms"]}
     assert by_arm["lora"]["estimate"] < 0.5  # it was 1: the scores did notice
+
+
+def test_another_normalisation_chooses_again_without_asking(
+    copied: Path, listener: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project = load_project(copied)
+    spec = project.exams["domain"].model_copy(update={"normalisation": "sum"})
+    changed = project.model_copy(update={"exams": {**project.exams, "domain": spec}})
+    before = stored(copied)
+    monkeypatch.setattr("tokka.pipeline.open_language_model", lambda *args: pytest.fail("opened"))
+    outcome = run(changed, listener)
+    assert stored(copied) == before
+    results = json.loads(outcome.results.read_bytes())
+    assert results["exams"][0]["normalisation"] == "sum"
+    build = prepare(changed, listener)
+    candidate, models = load_candidate(build, "base"), Models(build)
+    sat = sit_exam(build, candidate, build.exams["domain"], models, None)
+    chosen = {a.decoding.normalisation for a in sat.answers if a.choice_loglikelihoods}
+    assert chosen == {"sum"}
+    scores = (outcome.results.parent / "scores" / "domain" / "base.jsonl").read_text()
+    assert "by sum" in scores and "by tokens" not in scores

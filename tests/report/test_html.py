@@ -12,7 +12,7 @@ pytest.importorskip("altair")
 pytest.importorskip("vl_convert")
 pytest.importorskip("jinja2")
 
-from tokka.records import Passage
+from tokka.records import OPTION_ORDER, Interval, Passage, PositionBias
 from tokka.report.browser import browser_data, script_json
 from tokka.report.html import MAX_BYTES
 
@@ -171,3 +171,42 @@ def test_json_can_not_leave_its_element():
     text = script_json({"a": "</script><!--&\u2028"})
     assert "<" not in text and "&" not in text and "\u2028" not in text
     assert json.loads(text) == {"a": "</script><!--&\u2028"}
+
+
+def test_the_place_of_options_is_shown_where_it_was_asked_and_nowhere_else(
+    run, report: Path, tmp_path: Path
+):
+    def share(value: float) -> Interval:
+        return Interval(estimate=value, low=value / 2, high=(1 + value) / 2, n=60, method="m")
+
+    bias = PositionBias(
+        options=3,
+        questions=60,
+        picks=(share(0.625), share(0.25), share(0.105)),
+        accuracy=(share(0.715), share(0.305), share(0.205)),
+        unchanged=share(0.415),
+        unnamed=7,
+        p_value=0.0123,
+        method="places of whole questions shifted at random",
+    )
+
+    def with_bias(sitting):
+        if sitting.exam == "domain":
+            return sitting.model_copy(update={"positions": (bias,)})
+        return sitting.model_copy(update={"settings": {OPTION_ORDER: "as given"}})
+
+    arms = tuple(
+        arm.model_copy(update={"sittings": tuple(map(with_bias, arm.sittings))})
+        for arm in run.results.arms
+    )
+    turned = replace(run, results=run.results.model_copy(update={"arms": arms}))
+    page = turned.write(tmp_path / "turned.html").read_text(encoding="utf-8")
+    section = page[page.index('<section id="positions">') : page.index('<section id="browser">')]
+    for part in ("62.5%", "71.5% [35.8, 85.8]", "41.5%", "0.012", "位置3", "Place 3", "shifted"):
+        assert part in section, part
+    assert section.count("<tr>") == 1 + len(arms)
+    assert "retention: the options were to be rotated" in section
+    assert "retention：選択肢の並べ替え" in section and 'href="#positions"' in page
+    assert "positions" not in {
+        attributes.get("id") for _, attributes in Elements(report.read_text("utf-8")).found
+    }

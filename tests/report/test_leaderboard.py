@@ -119,3 +119,13 @@ def test_the_leaderboard_loads_no_charts_and_no_templates():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_answers_that_wait_for_a_judge_are_named_as_the_reason(undecided):
+    first, *others = undecided.results.arms
+    sitting = first.sittings[0].model_copy(update={"waiting": 100, "primary": None})
+    waits = first.model_copy(update={"sittings": (sitting, *first.sittings[1:])})
+    results = undecided.results.model_copy(update={"arms": (waits, *others)})
+    name = f"{first.arm.name} ({sitting.exam})"
+    assert f"{name}: 100 answers wait for a judge" in verdict_text(results, "en")
+    assert f"{name}：審査待ちの回答100件" in verdict_text(results, "ja")

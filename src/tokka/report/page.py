@@ -12,7 +12,18 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, get_args
 
-from tokka.records import Arm, Dropped, Exam, Form, Reproduction, Results, Timing
+from tokka.records import (
+    OPTION_ORDER,
+    ROTATED,
+    Arm,
+    Dropped,
+    Exam,
+    Form,
+    PositionBias,
+    Reproduction,
+    Results,
+    Timing,
+)
 from tokka.report import numbers
 from tokka.report.figures import cell, effect_figures, tradeoff_figures
 from tokka.report.standing import Standing, first_exam, standings
@@ -68,6 +79,8 @@ def page_values(
         "topic_size": lambda exam, topic: max(
             s.by_topic[topic].n for s in sat(exam) if topic in s.by_topic
         ),
+        "positions": _positions(results, rows),
+        "order_as_given": _order_as_given(results, rows),
         "effects": effect_figures(results, rows),
         "tradeoffs": tradeoff_figures(results, rows),
         "dropped": _dropped(results.corpus.dropped),
@@ -142,6 +155,34 @@ def made_of(arm: Arm, language: str) -> str:
         ways = " + ".join(text(way, language) for way in used)
         parts.append(text("configuration_retrieval", language, k=arm.retrieval.top_k, ways=ways))
     return " · ".join(parts) or text("configuration_none", language)
+
+
+@dataclass(frozen=True, slots=True)
+class PositionTable:
+    """The exams and arms whose questions have so many options: (arm, exam, bias)."""
+
+    options: int
+    lines: tuple[tuple[str, str, PositionBias], ...]
+
+
+def _positions(results: Results, rows: tuple[Standing, ...]) -> list[PositionTable]:
+    found: dict[int, list[tuple[str, str, PositionBias]]] = defaultdict(list)
+    for exam in results.exams:
+        for row in rows:
+            sitting = row.sitting(exam)
+            for bias in sitting.positions if sitting else ():
+                found[bias.options].append((row.arm, exam.name, bias))
+    return [PositionTable(options, tuple(lines)) for options, lines in sorted(found.items())]
+
+
+def _order_as_given(results: Results, rows: tuple[Standing, ...]) -> list[str]:
+    """Exams whose options were to be rotated, but don't stand in any prompt."""
+    return [
+        exam.name
+        for exam in results.exams
+        if (sat := [s for row in rows if (s := row.sitting(exam))])
+        and all(s.settings.get(OPTION_ORDER, ROTATED) != ROTATED for s in sat)
+    ]
 
 
 @dataclass(frozen=True, slots=True)

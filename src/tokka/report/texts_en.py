@@ -51,6 +51,7 @@ EN: dict[str, str] = {
     "verdict_incomplete": "The exam is incomplete ({arms}), and an incomplete exam proves nothing.",
     "verdict_all_fail": "Every arm was shown to miss the policy; more questions would not help.",
     "incomplete_arm": "{arm}: {answered} of {asked} answered, {errors} errors",
+    "incomplete_waiting": "{arm}: {waiting} answers wait for a judge",
     "incomplete_partial": "{arm}: {asked} questions only",
     "reading_gain": "{exam}: {effect} points ({level} interval {interval}); a gain above "
     "{margin} points is needed: {outcome}.",
@@ -164,6 +165,21 @@ EN: dict[str, str] = {
     "stand behind each cell: read it as a hint, not as a finding.",
     "topics_caption": "{exam}: score by topic and arm",
     "topic": "Topic",
+    # ---- positions
+    "positions": "Does the place of an option decide?",
+    "positions_lead": "Each choice was asked once for each rotation of its options, and the answer "
+    "is what they give together: every option stood once at every place. How often each place was "
+    "picked shows what it would have decided: without bias, each as often as any other. p is of "
+    "that; a question counts once, however often it was asked.",
+    "positions_caption": "Questions with {options} options: share picked at each place, and share "
+    "right where the right option stood there",
+    "positions_place": "Place {place}",
+    "positions_right": "right {share}",
+    "positions_unnamed": "Named none",
+    "positions_unchanged": "Same option in every order",
+    "positions_as_given": "{exam}: the options were to be rotated, but they don't stand in the "
+    "prompt; each is scored by itself, so their order can't matter, and each question was asked "
+    "once.",
     # ---- dropped
     "dropped": "What was left out",
     "dropped_none": "Nothing was left out: {documents} documents became {chunks} chunks; "
@@ -208,6 +224,7 @@ EN: dict[str, str] = {
     "js_refused": "refused",
     "js_abstained": "abstained",
     "js_error": "error",
+    "js_waiting": "waits for a judge",
     "js_missing": "not asked",
     "js_key": "Key",
     "js_key_points": "Points a full answer makes",

@@ -52,6 +52,7 @@ JA: dict[str, str] = {
     "verdict_all_fail": "どの方式も判定基準に達しないことが示されました。"
     "問題を増やしても変わりません。",
     "incomplete_arm": "{arm}：{asked}問中{answered}問に回答、エラー{errors}件",
+    "incomplete_waiting": "{arm}：審査待ちの回答{waiting}件",
     "incomplete_partial": "{arm}：{asked}問のみ",
     "reading_gain": "{exam}：{effect}ポイント（{level}区間 {interval}）。{margin}ポイントを上回る"
     "向上が必要：{outcome}。",
@@ -165,6 +166,20 @@ JA: dict[str, str] = {
     "結論ではなく手がかりとしてお読みください。",
     "topics_caption": "{exam}：主題と方式ごとの得点",
     "topic": "主題",
+    # ---- positions
+    "positions": "選択肢の位置は答えを左右するか",
+    "positions_lead": "選択式の各問を、選択肢を一つずつずらした並び順ごとに一度ずつ尋ね、"
+    "全体で答えを決めました。どの選択肢もすべての位置に一度ずつ置かれています。各位置が選ばれた"
+    "割合は、位置がどれほど影響しえたかを示します。偏りがなければどの位置も同じ割合になります。"
+    "p はその検定の値で、何度尋ねても一問は一問と数えます。",
+    "positions_caption": "選択肢が{options}個の問題：各位置が選ばれた割合と、"
+    "正解がその位置にあったときの正答率",
+    "positions_place": "位置{place}",
+    "positions_right": "正答 {share}",
+    "positions_unnamed": "選択なし",
+    "positions_unchanged": "並び順によらず同じ選択肢",
+    "positions_as_given": "{exam}：選択肢の並べ替えが指定されていますが、"
+    "選択肢は入力に含まれません。それぞれ単独で採点され、順序は影響しないため、各問は一度だけ尋ねました。",
     # ---- dropped
     "dropped": "除外したもの",
     "dropped_none": "除外はありません。文書{documents}件、断片{chunks}件、学習例{examples}件。",
@@ -207,6 +222,7 @@ JA: dict[str, str] = {
     "js_refused": "拒否",
     "js_abstained": "保留",
     "js_error": "エラー",
+    "js_waiting": "審査待ち",
     "js_missing": "未出題",
     "js_key": "正答",
     "js_key_points": "満点の回答が含む点",

@@ -167,6 +167,8 @@ def _incomplete(rows: tuple[Standing, ...], language: str) -> list[str]:
             if sitting.complete:
                 continue
             key = "incomplete_partial" if sitting.partial else "incomplete_arm"
+            if sitting.waiting and not (sitting.partial or sitting.errors):
+                key = "incomplete_waiting"
             found.append(
                 text(
                     key,
@@ -175,6 +177,7 @@ def _incomplete(rows: tuple[Standing, ...], language: str) -> list[str]:
                     asked=count(sitting.asked),
                     answered=count(sitting.answered),
                     errors=count(sitting.errors),
+                    waiting=count(sitting.waiting),
                 )
             )
     return found

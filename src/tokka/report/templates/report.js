@@ -44,7 +44,7 @@
     if (answer.status !== "scored") return answer.status;
     return answer.value >= RIGHT ? "right" : "wrong";
   };
-  const SIGNS = { wrong: "×", refused: "–", abstained: "–", error: "!", missing: "·" };
+  const SIGNS = { wrong: "×", refused: "–", abstained: "–", error: "!", waiting: "…", missing: "·" };
   const signOf = (kind) => (kind === "right" ? (root.lang === "ja" ? "○" : "✓") : SIGNS[kind]);
   const tone = (kind) => (kind === "right" || kind === "wrong" ? kind : "other");
   const worth = (answer) => {
