@@ -107,5 +107,5 @@ def _watch(model: Any, sent: list[Any]) -> None:
 
 
 if __name__ == "__main__":
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as the `tokka` command does
+    os.environ.setdefault("GOMP_SPINCOUNT", "1000")  # as the `tokka` command does
     contestant(work)

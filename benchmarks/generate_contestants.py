@@ -210,5 +210,5 @@ def _found(run: Timed, written: Sequence[Written], lengths: Sequence[int]) -> Fa
 
 
 if __name__ == "__main__":
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as the `tokka` command does
+    os.environ.setdefault("GOMP_SPINCOUNT", "1000")  # as the `tokka` command does
     contestant({"tokka": tokka, "transformers": transformers, "llamacpp": llamacpp}[sys.argv[1]])

@@ -232,9 +232,11 @@ def main() -> NoReturn:
     """The console script: a TokkaError becomes its message and its exit code, without a traceback.
 
     Worker threads that spin while they wait made training ten times slower where another program
-    wanted a core (12 against 120 tokens a second on 2 cores), so they sleep unless told otherwise.
+    wanted a core (12 against 120 tokens a second on 2 cores); threads that sleep at once made
+    writing texts a quarter slower on an idle machine. So they spin for some microseconds.
     """
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    if "OMP_WAIT_POLICY" not in os.environ:
+        os.environ.setdefault("GOMP_SPINCOUNT", "1000")
     try:
         code = app(standalone_mode=False)  # what a command's typer.Exit said, else None
     except TokkaError as error:

@@ -7,9 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tokka.models.batches import (
+    MASK_CELLS,
     MIN_SHARED_TOKENS,
     answer_end,
-    by_budget,
+    packed,
     shared_prefix,
     truncate,
 )
@@ -17,17 +18,33 @@ from tokka.models.batches import (
 PROMPTS = st.lists(st.lists(st.integers(0, 2), min_size=1, max_size=20).map(tuple), min_size=1)
 
 
-@given(widths=st.lists(st.integers(1, 50)), budget=st.integers(1, 200))
-def test_every_request_has_one_place_in_groups_within_the_budget(
-    widths: list[int], budget: int
-) -> None:
-    groups = by_budget(widths, budget, most=5)
-    assert sorted(i for group in groups for i in group) == list(range(len(widths)))
-    for group in groups:
-        padded = len(group) * max(widths[i] for i in group)
-        assert len(group) == 1 or (padded <= budget and len(group) <= 5)
-    longest = [max(widths[i] for i in group) for group in groups]
-    assert longest == sorted(longest, reverse=True)  # out of memory shows at once
+@given(sizes=st.lists(st.integers(1, 50)), budget=st.integers(1, 200))
+def test_every_row_has_one_place_in_lanes_within_the_budget(sizes: list[int], budget: int) -> None:
+    batches = packed(sizes, budget)
+    lanes = [lane for batch in batches for lane in batch.lanes]
+    assert sorted(i for lane in lanes for i in lane) == list(range(len(sizes)))
+    for batch in batches:
+        assert batch.width == max(sum(sizes[i] for i in lane) for lane in batch.lanes)
+        assert len(batch.lanes) == 1 or len(batch.lanes) * batch.width <= budget
+    assert all(batch.width <= max(sizes) for batch in batches)
+    first = [sizes[lane[0]] for lane in lanes]
+    assert first == sorted(first, reverse=True)  # out of memory shows at once
+
+
+@given(sizes=st.lists(st.integers(1, 50), min_size=1))
+def test_no_two_lanes_would_fit_into_one(sizes: list[int]) -> None:
+    filled = sorted(
+        sum(sizes[i] for i in lane) for batch in packed(sizes, 400) for lane in batch.lanes
+    )
+    assert len(filled) < 2 or filled[0] + filled[1] > max(sizes)
+
+
+def test_masks_stay_bounded_however_long_the_prefix() -> None:
+    for before in (0, 100_000):
+        for batch in packed([50] * 60, 2048, before):
+            cells = len(batch.lanes) * batch.width * (before + batch.width)
+            assert cells <= MASK_CELLS or len(batch.lanes) == 1
+    assert len(packed([50] * 60, 2048, 100_000)) > len(packed([50] * 60, 2048))
 
 
 @given(prompts=PROMPTS, start=st.lists(st.integers(0, 2), max_size=12).map(tuple))

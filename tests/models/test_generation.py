@@ -98,16 +98,19 @@ def test_a_greedy_answer_from_a_vocabulary_of_many_blocks() -> None:
 
 
 @varied
-def test_a_text_that_grows_from_one_token_beyond_the_window(family: str) -> None:
-    prompts = [prompt_of((BOS,)), *some_prompts("apart")[:3]]
-    model = opened(family, ENDLESS)
+def test_a_text_that_outgrows_the_window_and_the_room_first_given_to_it(family: str) -> None:
+    """From one token on; and 70 tokens in slots of 64."""
+    prompts = [prompt_of((BOS,)), *some_prompts("apart")]
+    model, compared = opened(family, ENDLESS), 0
     for prompt, result in zip(
-        prompts, model.generate([GenerateRequest(p, 40) for p in prompts]), strict=True
+        prompts, model.generate([GenerateRequest(p, 70) for p in prompts]), strict=True
     ):
-        said, lead = greedy_of(family, prompt.ids, 40)
-        assert result.tokens_out == 40
+        said, lead = greedy_of(family, prompt.ids, 70)
+        assert result.tokens_out == 70
         if lead > 1e-4:
             assert result.text == shown(said)
+            compared += 1
+    assert compared > 2
 
 
 @pytest.mark.parametrize("prompt_tokens", [30, 45])

@@ -289,6 +289,17 @@ def test_what_doesnt_fit_into_a_batch_shares_a_cached_start(budget: int) -> None
     assert fed(opened("gemma3", batch_tokens=budget), asked) < 1.5 * len(starts)
 
 
+@pytest.mark.parametrize("family", KNOWN)
+def test_attention_some_queries_at_a_time_changes_nothing(
+    family: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Rows of up to 300 tokens, 17 queries at a time, each tile against the keys that it sees."""
+    monkeypatch.setattr("tokka.models.attention.TILE_QUERIES", 17)
+    asked = some_questions("passages")
+    for budget in (70, 4096):
+        same_as_alone(family, asked, scored(opened(family, batch_tokens=budget), asked))
+
+
 def test_the_plain_path_reads_each_option_after_its_prompt() -> None:
     asked = some_questions("short start")
     assert fed(opened("gpt2"), asked) == sum(map(len, texts(asked)))
@@ -382,9 +393,11 @@ def test_progress_counts_every_request_once_as_batches_finish() -> None:
 
 
 class Largest(TorchDispatchMode):
-    """The most elements that any one tensor had which was made meanwhile."""
+    """The most elements that any one tensor had which was made meanwhile, in all and of booleans
+    (masks)."""
 
     elements = 0
+    booleans = 0
 
     def __torch_dispatch__(
         self, function: Any, types: Any, args: Any = (), kwargs: Any = None
@@ -393,13 +406,15 @@ class Largest(TorchDispatchMode):
         for tensor in made if isinstance(made, (tuple, list)) else (made,):
             if isinstance(tensor, torch.Tensor):
                 self.elements = max(self.elements, tensor.numel())
+                if tensor.dtype == torch.bool:
+                    self.booleans = max(self.booleans, tensor.numel())
         return made
 
 
-def largest(model: Any, asked: list[ScoreRequest]) -> int:
+def largest(model: Any, asked: list[ScoreRequest]) -> Largest:
     with Largest() as seen:
         scored(model, asked)
-    return seen.elements
+    return seen
 
 
 @pytest.mark.parametrize("family", ["llama", "gpt2"])
@@ -413,7 +428,7 @@ def test_positions_by_vocabulary_are_never_held(draw: random.Random, family: str
     ]
     positions = sum(len(option) for request in asked for option in request.options)
     assert positions * words > 3 * 2**23
-    assert largest(model, asked) <= 2**23
+    assert largest(model, asked).elements <= 2**23
 
 
 def test_more_questions_need_no_more_memory_at_once() -> None:
@@ -422,6 +437,17 @@ def test_more_questions_need_no_more_memory_at_once() -> None:
     for seed in range(6, 12):
         many += [ScoreRequest(few[0].prompt[:40] + r.prompt[1:], r.options) for r in few]
         many += some_questions("passages", seed)
-    one = largest(model, few)
+    one = largest(model, few).elements
     assert len(many) > 10 * len(few)
-    assert largest(model, many) <= 1.5 * one
+    assert largest(model, many).elements <= 1.5 * one
+
+
+def test_the_masks_of_a_batch_stay_within_their_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Below a long start, fewer questions to a batch, whatever its budget of tokens."""
+    start = START + START
+    asked = [ScoreRequest((*start, n, *START[1:10]), ((7, 8), (9,))) for n in range(40, 80)]
+    model = opened("llama", batch_tokens=200)
+    unbounded = largest(model, asked).booleans
+    monkeypatch.setattr("tokka.models.batches.MASK_CELLS", unbounded // 3)
+    assert 0 < largest(model, asked).booleans <= unbounded // 3
+    same_as_alone("llama", asked, scored(model, asked))

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import random
-
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from tokka.models.protocol import ScoreRequest
-from tokka.models.tree import MASK_CELLS, Group, Plan, Row, plan
+from tokka.models.tree import Group, Plan, Row, plan
 
 IDS = st.lists(st.integers(0, 2), min_size=1, max_size=12).map(tuple)
 REQUESTS = st.lists(
@@ -97,33 +94,6 @@ def test_a_passage_that_doesnt_fit_into_a_row_is_cached_below_what_all_share() -
     asked += [ScoreRequest((*shots, 600 + q), ((1,), (2,))) for q in range(200)]
     found = plan(asked, 10_000, budget=128)
     assert [(len(g.prefix), g.parent) for g in found.groups] == [(0, -1), (100, 0), (500, 1)]
-
-
-def test_short_rows_are_not_laid_into_lanes_as_wide_as_the_longest() -> None:
-    """Attention costs the square of a lane's width."""
-    rng = random.Random(0)
-    lengths = [900, *[20] * 200]
-    asked = [
-        ScoreRequest((1000 + i, *(rng.randrange(999) for _ in range(n - 1))), ((1,),))
-        for i, n in enumerate(lengths)
-    ]
-    batches = [b for g in plan(asked, 10_000, 2048).groups for b in g.batches]
-    assert [b.width for b in batches] == [900, 20, 20]
-    assert len(batches[0].requests) == 1
-
-
-@pytest.mark.parametrize("prefix", [0, 30_000])
-def test_masks_stay_bounded_however_long_the_prefix(prefix: int) -> None:
-    rng = random.Random(0)
-    start = tuple(rng.randrange(999) for _ in range(prefix))
-    asked = [
-        ScoreRequest((*start, 2000 + n, *(rng.randrange(999) for _ in range(50))), ((1,),))
-        for n in range(60)
-    ]
-    for group in plan(asked, 100_000, 2048).groups:
-        for batch in group.batches:
-            cells = len(batch.lanes) * batch.width * (len(group.prefix) + batch.width)
-            assert cells <= MASK_CELLS or len(batch.lanes) == 1
 
 
 def test_a_thousand_prompts_that_each_go_on_from_the_last_are_planned() -> None:

@@ -6,9 +6,20 @@ a resumed run repeats whole batches and finds the finished ones by key.
 
 from __future__ import annotations
 
+import bisect
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 MIN_SHARED_TOKENS = 8
+MASK_CELLS = 2**23  # lanes × width × keys of a batch: 32 MB as float32
+
+
+@dataclass(frozen=True, slots=True)
+class Lanes:
+    """One forward pass: the rows of each lane, by index, and the widest lane's tokens."""
+
+    lanes: tuple[tuple[int, ...], ...]
+    width: int
 
 
 def shared_prefix(prompts: Sequence[tuple[int, ...]]) -> int:
@@ -32,22 +43,30 @@ def truncate(prompt: tuple[int, ...], room: int) -> tuple[tuple[int, ...], bool]
     return prompt[:1] + prompt[len(prompt) - room + 1 :], True
 
 
-def by_budget(widths: Sequence[int], budget: int, most: int = 64) -> list[list[int]]:
-    """Indices grouped by similar width: longest first, padded tokens of a group within the budget.
+def packed(sizes: Sequence[int], budget: int, before: int = 0) -> list[Lanes]:
+    """Rows laid end to end into lanes as wide as the longest row, lanes into batches.
 
-    Longest first, so that running out of memory shows at once and estimates err on the safe side.
+    Best fit, longest first: hardly anything is padding, and running out of memory shows at once.
+    `before` cached tokens stand before every lane: masks of lanes × width × keys are bounded too.
     """
-    order = sorted(range(len(widths)), key=lambda i: (-widths[i], i))
-    groups: list[list[int]] = []
-    for index in order:
-        if groups:
-            group = groups[-1]
-            padded = widths[group[0]] * (len(group) + 1)
-            if padded <= budget and len(group) < most:
-                group.append(index)
-                continue
-        groups.append([index])
-    return groups
+    if not sizes:
+        return []
+    width = max(sizes)
+    lanes: list[list[int]] = []
+    room: list[tuple[int, int]] = []  # (tokens left, lane), least first
+    for index in sorted(range(len(sizes)), key=lambda i: (-sizes[i], i)):
+        fits = bisect.bisect_left(room, (sizes[index], 0))
+        left, lane = room.pop(fits) if fits < len(room) else (width, len(lanes))
+        if lane == len(lanes):
+            lanes.append([])
+        lanes[lane].append(index)
+        bisect.insort(room, (left - sizes[index], lane))
+    most = max(1, min(budget // width, MASK_CELLS // (width * (before + width))))
+    batches = [lanes[start : start + most] for start in range(0, len(lanes), most)]
+    return [
+        Lanes(tuple(map(tuple, batch)), max(sum(sizes[index] for index in lane) for lane in batch))
+        for batch in batches
+    ]
 
 
 def answer_end(text: str, stop: Sequence[str]) -> int | None:

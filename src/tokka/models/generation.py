@@ -13,26 +13,35 @@ decoding step is one forward over a slice; when a text ends, the last slot moves
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 
 from tokka.models.attention import Decoder, Pair, Prefix, TreeView
-from tokka.models.batches import answer_end, by_budget
+from tokka.models.batches import answer_end, packed
 from tokka.models.head import Head, leaders
 from tokka.models.protocol import GenerateRequest, Renderer
 
 ROUND = 8  # rows of a step: float32 products of 1, 2, 7 or 9 rows differ in their last bits
 ADMIT = 8  # free slots worth a prefill while others wait to go on
 LEADERS = 32
-SPARE = 32  # tokens by which the slots grow
+SHELF = 16  # slots
+SPARE = 32  # tokens by which a shelf grows
 
 
 class Writer:
     """One text as it grows. `finish` is empty until it ends: "stop", "length" or "cancelled"."""
 
-    def __init__(self, key: int, ids: Sequence[int], request: GenerateRequest, renderer: Renderer):
+    def __init__(
+        self,
+        key: int,
+        ids: Sequence[int],
+        request: GenerateRequest,
+        renderer: Renderer,
+        pieces: dict[int, str] | None = None,
+    ) -> None:
         self.key, self.prompt, self.request = key, tuple(ids), request
         self.ids: list[int] = []
         self.finish = ""
@@ -40,6 +49,8 @@ class Writer:
         self._generator = torch.Generator().manual_seed(request.seed)
         # A character is up to four tokens (bytes), so this tail holds any stop string whole.
         self._tail = 4 * max(map(len, request.stop), default=0) + 4
+        self._ends = {s[-1] for s in request.stop if s}  # of decoded pieces, which lose spaces
+        self._pieces = {} if pieces is None else pieces
 
     @property
     def text(self) -> str:
@@ -51,15 +62,23 @@ class Writer:
             self.finish = "stop"
             return
         self.ids.append(token)
-        if self._stops():
+        if self.request.stop and self._stops():
             self.finish = "stop"
         elif len(self.ids) >= self.request.max_tokens:
             self.finish = "length"
 
     def _stops(self) -> bool:
-        stop, decode = self.request.stop, self._renderer.decode
-        tail = decode(self.ids[-self._tail :]) if stop else ""
-        return any(s in tail for s in stop) and answer_end(decode(self.ids), stop) is not None
+        """Whether the last token completes a stop string: most can't, and need no decoding."""
+        decode = self._renderer.decode
+        piece = self._pieces.get(self.ids[-1])
+        if piece is None:
+            piece = self._pieces[self.ids[-1]] = decode(self.ids[-1:])
+        if not self._ends & {*piece, " "} and "\ufffd" not in piece:
+            return False
+        tail = decode(self.ids[-self._tail :])
+        return any(s in tail for s in self.request.stop) and (
+            answer_end(decode(self.ids), self.request.stop) is not None
+        )
 
     def draw(self, logits: Any) -> int:
         """A token by the request's own seed: neighbours change neither the draws nor their
@@ -91,6 +110,7 @@ class Scheduler:
         self._most = slots
         self._batch_tokens = batch_tokens
         self._slots = _Slots(decoder, prefix, slots)
+        self._pieces: dict[int, str] = {}  # tokens as text, shared by all texts
         self._waiting: deque[Writer] = deque()
         self._active: list[Writer] = []
         self._next: list[int] = []  # the token that each active text has chosen but not yet read
@@ -101,7 +121,7 @@ class Scheduler:
 
     def add(self, key: int, ids: Sequence[int], request: GenerateRequest) -> None:
         """`ids` are the prompt's after the shared prefix: at least one."""
-        self._waiting.append(Writer(key, ids, request, self._renderer))
+        self._waiting.append(Writer(key, ids, request, self._renderer, self._pieces))
 
     def cancel(self, key: int) -> None:
         """Free a text's slot at the next step, or take it off the queue; unknown keys are
@@ -124,50 +144,74 @@ class Scheduler:
         return self._leave()
 
     def _admit(self, newcomers: list[Writer]) -> None:
-        groups = by_budget([len(w.prompt) for w in newcomers], self._batch_tokens)
-        for group in groups:
-            writers = [newcomers[i] for i in group]
-            states = self._read(writers)
-            self._active += writers
-            self._next += choose(self._head, states, writers)
-
-    def _read(self, writers: list[Writer]) -> Any:
-        """Fill the slots of new texts; (texts, hidden size) states of their last tokens."""
-        device = self._decoder.device
-        prefix, start = self._prefix, 0
-        if len(writers) == 1 and len(writers[0].prompt) > self._batch_tokens:
-            start = len(writers[0].prompt) - self._batch_tokens
-            prefix = self._decoder.extend(prefix, writers[0].prompt[:start], self._batch_tokens)
-        lengths = [len(w.prompt) - start for w in writers]
-        width = max(lengths)
-        tokens = torch.zeros((len(writers), width), dtype=torch.long)
-        ends = torch.arange(1, width + 1).repeat(len(writers), 1)
-        for i, writer in enumerate(writers):
-            tokens[i, : lengths[i]] = torch.tensor(writer.prompt[start:])
-            ends[i, : lengths[i]] = lengths[i]
-        first = self._before + start
-        places = torch.arange(first, first + width, device=device).repeat(len(writers), 1)
-        view = TreeView(places, ends.to(device), prefix, self._decoder.dtype, keep=True)
-        hidden = self._decoder.run(tokens.to(device), view)
-        own = view.own
-        if start and prefix is not None:
-            own = [
-                (
-                    torch.cat([keys[:, :, self._before :], key], dim=2),
-                    torch.cat([values[:, :, self._before :], value], dim=2),
-                )
-                for (keys, values), (key, value) in zip(prefix.layers, own, strict=True)
+        """Read prompts into the next slots, longest first: slots beside each other are alike."""
+        newcomers = sorted(newcomers, key=lambda w: (-len(w.prompt), w.key))
+        first = len(self._active)
+        states: list[Any] = [None] * len(newcomers)
+        whole = [i for i, w in enumerate(newcomers) if len(w.prompt) <= self._batch_tokens]
+        for i in range(len(newcomers) - len(whole)):  # longer than a batch, so they come first
+            states[i] = self._read_long(newcomers[i], first + i)
+        sizes = [len(newcomers[i].prompt) for i in whole]
+        for batch in packed(sizes, self._batch_tokens, self._before):
+            lanes = [
+                [(first + whole[i], newcomers[whole[i]].prompt) for i in lane]
+                for lane in batch.lanes
             ]
-        self._slots.fill(len(self._active), own, [start + n for n in lengths])
-        last = torch.tensor(lengths, device=device) - 1
-        return hidden[torch.arange(len(writers), device=device), last]
+            for slot, state in self._read(self._prefix, lanes, batch.width):
+                states[slot - first] = state
+        self._active += newcomers
+        self._next += choose(self._head, torch.stack(states), newcomers)
+
+    def _read_long(self, writer: Writer, slot: int) -> Any:
+        start = len(writer.prompt) - self._batch_tokens
+        prefix = self._decoder.extend(self._prefix, writer.prompt[:start], self._batch_tokens)
+        self._slots.fill(slot, prefix.layers, slice(self._before, prefix.length))
+        lane = [(slot, writer.prompt[start:])]
+        ((_, state),) = self._read(prefix, [lane], self._batch_tokens, start)
+        return state
+
+    def _read(
+        self,
+        prefix: Prefix | None,
+        lanes: Sequence[Sequence[tuple[int, Sequence[int]]]],
+        width: int,
+        start: int = 0,
+    ) -> Iterator[tuple[int, Any]]:
+        """Fill the slots of prompts laid into lanes; (slot, state of the prompt's last token).
+
+        `start` tokens of the slot are filled already.
+        """
+        shape, device = (len(lanes), width), self._decoder.device
+        tokens, places = np.zeros(shape, np.int64), np.zeros(shape, np.int64)
+        ends = np.tile(np.arange(1, width + 1), (len(lanes), 1))  # padding sees itself alone
+        found: list[tuple[int, int, int, int]] = []  # slot, lane, from, to
+        for number, lane in enumerate(lanes):
+            stop = 0
+            for slot, ids in lane:
+                begin, stop = stop, stop + len(ids)
+                tokens[number, begin:stop] = ids
+                places[number, begin:stop] = np.arange(len(ids)) + self._before + start
+                ends[number, begin:stop] = stop
+                found.append((slot, number, begin, stop))
+        view = TreeView(
+            torch.from_numpy(places).to(device),
+            torch.from_numpy(ends).to(device),
+            prefix,
+            self._decoder.dtype,
+            keep=True,
+        )
+        hidden = self._decoder.run(torch.from_numpy(tokens).to(device), view)
+        for slot, number, begin, stop in found:
+            own = [(k[number : number + 1], v[number : number + 1]) for k, v in view.own]
+            self._slots.fill(slot, own, slice(begin, stop), start)
+            yield slot, hidden[number, stop - 1]
 
     def _decode(self) -> None:
         count = len(self._active)
-        rows = min(-(-count // ROUND) * ROUND, self._slots.rows)
+        rows = min(-(-count // ROUND) * ROUND, len(self._slots.lengths))
         tokens = torch.zeros((rows, 1), dtype=torch.long)
         tokens[:count, 0] = torch.tensor(self._next)
-        hidden = self._decoder.run(tokens.to(self._decoder.device), self._slots.view(rows, count))
+        hidden = self._decoder.run(tokens.to(self._decoder.device), self._slots.view(rows))
         self._slots.lengths[:count] = [n + 1 for n in self._slots.lengths[:count]]
         self._next = choose(self._head, hidden[:, 0], self._active)
 
@@ -208,99 +252,123 @@ def choose(head: Head, states: Any, writers: Sequence[Writer]) -> list[int]:
 
 
 class _Slots:
-    """Keys and values of the texts being written, (slots, key heads, capacity, size) by layer."""
+    """Keys and values of the texts being written, in shelves of `SHELF` slots.
+
+    A shelf is as long as its longest text, so that a few long texts don't make every step read as
+    much for all. Within a shelf whole rows are multiplied, since slices would be copied first.
+    """
 
     def __init__(self, decoder: Decoder, prefix: Prefix | None, most: int) -> None:
         self._decoder, self._prefix = decoder, prefix
-        self.rows = -(-most // ROUND) * ROUND
-        self.lengths = [0] * self.rows
-        self._capacity = 0
-        self._layers: list[Pair] = []
+        self.lengths = [0] * (-(-most // ROUND) * ROUND)
+        self._shelves: list[list[Pair]] = [[] for _ in range(0, len(self.lengths), SHELF)]
 
-    def fill(self, first: int, own: Sequence[Pair], lengths: Sequence[int]) -> None:
-        """Write new texts' keys and values, (texts, key heads, width, size), from slot `first`."""
-        self._reserve(max(lengths) + 1, own[0][0])
-        for pair, new in zip(self._layers, own, strict=True):
+    def fill(self, slot: int, own: Sequence[Pair], columns: slice, at: int = 0) -> None:
+        """Write `columns` of keys and values, (1, key heads, width, size) by layer, from place
+        `at`."""
+        stop = at + columns.stop - columns.start
+        for pair, new in zip(self._shelf(slot, stop + 1, own), own, strict=True):
             for kept, fresh in zip(pair, new, strict=True):
-                for i, length in enumerate(lengths):
-                    kept[first + i, :, :length] = fresh[i, :, :length]
-        self.lengths[first : first + len(lengths)] = lengths
+                kept[slot % SHELF, :, at:stop] = fresh[0, :, columns]
+        self.lengths[slot] = stop
 
     def move(self, source: int, target: int) -> None:
+        length = self.lengths[source]
         if source != target:
-            length = self.lengths[source]
-            for pair in self._layers:
-                for kept in pair:
-                    kept[target, :, :length] = kept[source, :, :length]
+            before = self._shelves[source // SHELF]
+            after = self._shelf(target, length + 1, before)
+            for old, new in zip(before, after, strict=True):
+                for kept, fresh in zip(old, new, strict=True):
+                    fresh[target % SHELF, :, :length] = kept[source % SHELF, :, :length]
             self.lengths[target] = length
         self.lengths[source] = 0
 
-    def view(self, rows: int, count: int) -> _SlotView:
-        """What the next token of each text sees; rows from `count` on are padding."""
-        self._reserve(max(self.lengths[:count]) + 1, self._layers[0][0])
-        return _SlotView(self._layers, self._prefix, self.lengths[:rows], self._decoder)
+    def view(self, rows: int) -> _SlotView:
+        """What the next token of each of the first `rows` slots sees, padding among them."""
+        for slot in range(rows):
+            self._shelf(slot, self.lengths[slot] + 1, self._shelves[0])
+        shelves = self._shelves[: -(-rows // SHELF)]
+        return _SlotView(shelves, self._prefix, self.lengths[:rows], self._decoder)
 
-    def _reserve(self, length: int, like: Any) -> None:
-        if length <= self._capacity:
-            return
-        self._capacity = -(-(length + SPARE) // SPARE) * SPARE
-        shape = (self.rows, like.shape[1], self._capacity, like.shape[3])
-        count = len(self._decoder.windows)
-        fresh = [(like.new_zeros(shape), like.new_zeros(shape)) for _ in range(count)]
-        for old, new in zip(self._layers, fresh, strict=False):
-            for before, after in zip(old, new, strict=True):
-                after[:, :, : before.shape[2]] = before
-        self._layers = fresh
+    def _shelf(self, slot: int, length: int, like: Sequence[Pair]) -> list[Pair]:
+        """The layers of a slot's shelf, grown to hold `length` tokens."""
+        place = slot // SHELF
+        kept = self._shelves[place]
+        have = kept[0][0].shape[2] if kept else 0
+        if length > have:
+            slots = min(SHELF, len(self.lengths) - place * SHELF)
+            room = -(-(length + SPARE) // SPARE) * SPARE
+            grown = []
+            for layer, pair in enumerate(like):
+                shape = (slots, pair[0].shape[1], room, pair[0].shape[3])
+                fresh = (pair[0].new_zeros(shape), pair[1].new_zeros(shape))
+                if kept:
+                    for old, new in zip(kept[layer], fresh, strict=True):
+                        new[:, :, :have] = old
+                grown.append(fresh)
+            self._shelves[place] = grown
+        return self._shelves[place]
 
 
 class _SlotView:
     """One token a text: it sees the prefix, its own slot and itself."""
 
     def __init__(
-        self, layers: list[Pair], prefix: Prefix | None, lengths: Sequence[int], decoder: Decoder
+        self,
+        shelves: Sequence[list[Pair]],
+        prefix: Prefix | None,
+        lengths: Sequence[int],
+        decoder: Decoder,
     ) -> None:
-        self._layers, self._prefix = layers, prefix
+        self._shelves, self._prefix = shelves, prefix
         self._before = prefix.length if prefix is not None else 0
-        self._length = layers[0][0].shape[2]  # whole rows: a slice would be copied to be multiplied
         self._at = torch.tensor(lengths, device=decoder.device)
-        self._rows = torch.arange(len(lengths), device=decoder.device)
+        self._rows = torch.arange(SHELF, device=decoder.device)
         self.places = (self._before + self._at)[:, None]
-        self._masks: dict[int | None, Any] = {}
+        self._masks: dict[tuple[int, int | None], Any] = {}
 
     def attend(
         self, layer: int, window: int | None, query: Any, key: Any, value: Any, scale: float
     ) -> Any:
         rows, heads, _, size = query.shape
-        keys, values = self._layers[layer]
-        keys[self._rows, :, self._at] = key[:, :, 0]
-        values[self._rows, :, self._at] = value[:, :, 0]
-        keys, values = keys[:rows], values[:rows]
         shared = key.shape[1]
         grouped = query.view(rows, shared, heads // shared, size)
-        scores = grouped @ keys.transpose(2, 3)
+        seen = torch.empty_like(grouped)
+        outer = outer_weights = None
         if self._prefix is not None:
-            before_keys, before_values = (kept[0] for kept in self._prefix.layers[layer])
+            keys, values = (kept[0] for kept in self._prefix.layers[layer])
             together = grouped.transpose(0, 1).reshape(shared, -1, size)
-            outer = (together @ before_keys.transpose(1, 2)).view(shared, rows, -1, self._before)
-            scores = torch.cat([outer.transpose(0, 1), scores], dim=3)
-        scores = scores.float().mul_(scale).add_(self._mask(window))
-        weights = torch.softmax(scores, dim=3).to(query.dtype)
-        seen = weights[..., self._before :] @ values
-        if self._prefix is not None:
-            outer = weights[..., : self._before].transpose(0, 1).reshape(shared, -1, self._before)
-            found = (outer @ before_values).view(shared, rows, -1, size)
-            seen = seen + found.transpose(0, 1)
+            outer = (together @ keys.transpose(1, 2)).view(shared, rows, -1, self._before)
+            outer = outer.transpose(0, 1)
+            outer_weights = torch.empty_like(outer)
+        for place, layers in enumerate(self._shelves):
+            some = slice(place * SHELF, min((place + 1) * SHELF, rows))
+            own_keys, own_values = layers[layer]
+            count, at = some.stop - some.start, self._at[some]
+            own_keys[self._rows[:count], :, at] = key[some, :, 0]
+            own_values[self._rows[:count], :, at] = value[some, :, 0]
+            own_keys, own_values = own_keys[:count], own_values[:count]
+            scores = grouped[some] @ own_keys.transpose(2, 3)
+            if outer is not None:
+                scores = torch.cat([outer[some], scores], dim=3)
+            mask = self._mask(place, some, own_keys.shape[2], window)
+            weights = torch.softmax(scores.float().mul_(scale).add_(mask), dim=3).to(query.dtype)
+            seen[some] = weights[..., self._before :] @ own_values
+            if outer_weights is not None:
+                outer_weights[some] = weights[..., : self._before]
+        if outer_weights is not None:
+            flat = outer_weights.transpose(0, 1).reshape(shared, -1, self._before)
+            seen += (flat @ values).view(shared, rows, -1, size).transpose(0, 1)
         return seen.reshape(rows, heads, 1, size)
 
-    def _mask(self, window: int | None) -> Any:
+    def _mask(self, place: int, some: slice, length: int, window: int | None) -> Any:
         """(rows, 1, 1, prefix + length) float32: 0 where a key is seen, −∞ elsewhere."""
-        if window not in self._masks:
-            own = torch.arange(self._length, device=self._at.device) + self._before
-            before = torch.arange(self._before, device=self._at.device)
-            columns = torch.cat([before, own])[None]
-            seen = columns <= self.places
+        if (place, window) not in self._masks:
+            columns = torch.arange(self._before + length, device=self._at.device)[None]
+            own = self.places[some]
+            seen = columns <= own
             if window is not None:
-                seen &= self.places - columns < window
+                seen &= own - columns < window
             mask = torch.zeros(seen.shape, device=self._at.device)
-            self._masks[window] = mask.masked_fill_(~seen, float("-inf"))[:, None, None]
-        return self._masks[window]
+            self._masks[place, window] = mask.masked_fill_(~seen, float("-inf"))[:, None, None]
+        return self._masks[place, window]

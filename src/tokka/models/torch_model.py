@@ -50,7 +50,7 @@ class TorchModel:
     """A causal language model in this process.
 
     Memory beyond the weights is bounded by `batch_tokens` × (activations + cache of a token), masks
-    of at most `tree.MASK_CELLS` cells (or one row's), a block of logits (64 MB), the cache of the
+    of at most `batches.MASK_CELLS` cells (or one row's), a block of logits (64 MB), the cache of a
     shared prefix, and for texts the cache of `CACHE_TOKENS` tokens (or of one text, where that is
     longer) in up to `slots` slots.
     """

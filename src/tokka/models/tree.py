@@ -26,10 +26,8 @@ from itertools import pairwise
 
 import numpy as np
 
-from tokka.models.batches import MIN_SHARED_TOKENS, truncate
+from tokka.models.batches import MIN_SHARED_TOKENS, packed, truncate
 from tokka.models.protocol import ScoreRequest
-
-MASK_CELLS = 2**23  # lanes × width × keys: 16 MB as bfloat16
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +97,11 @@ def plan(requests: Sequence[ScoreRequest], context_tokens: int, budget: int) -> 
         cuts.append(cut)
     groups = _Planner(requests, keeps, budget).groups
     for group in groups:
-        group.batches = list(_batches(group.rows, len(group.prefix), budget))
+        sizes = [len(row.ids) for row in group.rows]
+        group.batches = [
+            Batch(tuple(tuple(group.rows[i] for i in lane) for lane in one.lanes), one.width)
+            for one in packed(sizes, budget, len(group.prefix))
+        ]
     return Plan(groups, keeps, cuts)  # with the empty root: `parent` is a place in this list
 
 
@@ -201,33 +203,6 @@ class _Planner:
         close(0)
         members = tuple(m for found in self.members[low:high] for m in found)
         return Row(tuple(ids), tuple(places), tuple(ends), tuple(picks), members)
-
-
-def _batches(rows: Sequence[Row], prefix: int, budget: int) -> Iterator[Batch]:
-    """Longest rows first; a shorter row goes into the first lane that has room for it."""
-    order = sorted(range(len(rows)), key=lambda i: (-len(rows[i].ids), i))
-    lanes: list[list[Row]] = []
-    room: list[int] = []
-    width = 0
-    for index in order:
-        row = rows[index]
-        size = len(row.ids)
-        fits = next((i for i, left in enumerate(room) if left >= size), None)
-        if fits is None:
-            grown = (len(lanes) + 1) * width
-            full = grown > budget or grown * (prefix + width) > MASK_CELLS
-            if lanes and (full or 2 * size < width):  # attention costs lane width squared
-                yield Batch(tuple(map(tuple, lanes)), width)
-                lanes, room = [], []
-            if not lanes:
-                width = size
-            lanes.append([row])
-            room.append(width - size)
-        else:
-            lanes[fits].append(row)
-            room[fits] -= size
-    if lanes:
-        yield Batch(tuple(map(tuple, lanes)), width)
 
 
 def _common(a: Sequence[int], b: Sequence[int]) -> int:
