@@ -42,7 +42,7 @@ from tokka.records import fingerprint
 
 ENGINE_VERSION = 3  # raise when results may change: it is part of every memo key
 CACHE_TOKENS = 32_768  # of all slots together
-WAVE = 256  # texts written together, and kept together in a memo
+WAVE = 128  # texts written together, and kept together in a memo
 T = TypeVar("T")
 
 
