@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 
@@ -380,3 +381,16 @@ def test_results_come_in_order_while_others_are_still_being_written() -> None:
     assert [r.tokens_out for r in results] == lengths
     assert [r.tokens_in for r in results] == [len(p.ids) for p in prompts]
     assert sum(done) == len(asked)
+
+
+@pytest.mark.parametrize("family", ["llama", "gpt2"])
+def test_results_can_be_had_in_the_order_in_which_they_finish(family: str) -> None:
+    prompts = some_prompts("short start")[:3]
+    asked = [GenerateRequest(p, n) for p, n in zip(prompts, (12, 2, 6), strict=True)]
+    model = opened(family, ENDLESS)
+    found = list(model.finished(asked))
+    assert dict(found) == {
+        i: replace(r, seconds=dict(found)[i].seconds) for i, r in enumerate(model.generate(asked))
+    }
+    if family == "llama":  # the plain path writes one after the other
+        assert [index for index, _ in found] == [1, 2, 0]

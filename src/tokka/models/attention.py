@@ -187,9 +187,9 @@ class TreeView:
     ) -> Any:
         """Softmax of scores in float32, some queries at a time against the keys that they see.
 
-        On the CPU this takes a third to three quarters of the time of torch's fused attention (at
-        head size 256): depth-first order and windows leave most keys out, the prefix is one product
-        for all lanes, and its keys are not copied for each.
+        On the CPU this takes a sixth to four fifths of the time of torch's fused attention (at head
+        size 256; docs/log.md): depth-first order and windows leave most keys out, the prefix is one
+        product for all lanes, and its keys are not copied for each.
         """
         lanes, heads, width, size = query.shape
         shared = key.shape[1]

@@ -32,7 +32,7 @@ SPARE = 32  # tokens by which a shelf grows
 
 
 class Writer:
-    """One text as it grows. `finish` is empty until it ends: "stop", "length" or "cancelled"."""
+    """One text as it grows. `finish` is empty until it ends: "stop" or "length"."""
 
     def __init__(
         self,
@@ -123,18 +123,9 @@ class Scheduler:
         """`ids` are the prompt's after the shared prefix: at least one."""
         self._waiting.append(Writer(key, ids, request, self._renderer, self._pieces))
 
-    def cancel(self, key: int) -> None:
-        """Free a text's slot at the next step, or take it off the queue; unknown keys are
-        ignored."""
-        self._waiting = deque(w for w in self._waiting if w.key != key)
-        for writer in self._active:
-            if writer.key == key:
-                writer.finish = "cancelled"
-
     @torch.inference_mode()
     def step(self) -> list[Writer]:
         """Read new prompts where there is room for them, else write one token of each text."""
-        self._leave()
         free = self._most - len(self._active)
         if self._waiting and free >= min(len(self._waiting), ADMIT, self._most):
             newcomers = [self._waiting.popleft() for _ in range(min(free, len(self._waiting)))]

@@ -344,7 +344,8 @@ class TorchModel:
     # ---- both -----------------------------------------------------------------------------------
 
     def _key(self, kind: str, asked: Any) -> str:
-        return fingerprint([ENGINE_VERSION, kind, self.digest, str(self._dtype), asked])
+        how = [ENGINE_VERSION, str(self._dtype), self._batch_tokens]
+        return fingerprint([kind, self.digest, how, asked])
 
     def close(self) -> None:
         self.module = None
