@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+import numpy as np
 import torch
 
 NAME = "tokka"
@@ -41,6 +42,8 @@ LENGTH_DEPENDENT = frozenset({"dynamic", "longrope"})
 TILE_QUERIES = 256
 TILE_CELLS = 2**19  # queries × keys of a tile: 2 MB of scores a head
 Pair = tuple[Any, Any]  # keys, values
+# A row of a lane: ids, places in its text, and where each token's descendants end (see `tree`).
+Laid = tuple[Sequence[int], Sequence[int], Sequence[int]]
 
 
 class View(Protocol):
@@ -128,19 +131,45 @@ class Decoder:
             tokka_windows=self.windows,
         ).last_hidden_state
 
+    def read(
+        self,
+        lanes: Sequence[Sequence[Laid]],
+        width: int,
+        prefix: Prefix | None,
+        keep: bool = False,
+    ) -> tuple[Any, TreeView]:
+        """Rows laid end to end into lanes below a prefix: (lanes, width, hidden size) and the
+        view."""
+        shape = (len(lanes), width)
+        tokens, places = np.zeros(shape, np.int64), np.zeros(shape, np.int64)
+        stops = np.tile(np.arange(1, width + 1), (len(lanes), 1))  # padding sees itself alone
+        for lane, rows in enumerate(lanes):
+            start = 0
+            for ids, where, ends in rows:
+                stop = start + len(ids)
+                tokens[lane, start:stop] = ids
+                places[lane, start:stop] = where
+                stops[lane, start:stop] = np.asarray(ends) + start
+                start = stop
+        inputs, at, until = (torch.from_numpy(a).to(self.device) for a in (tokens, places, stops))
+        view = TreeView(at, until, prefix, self.dtype, keep)
+        return self.run(inputs, view), view
+
     def extend(self, prefix: Prefix | None, ids: Sequence[int], chunk: int) -> Prefix:
         """The prefix grown by `ids`, computed `chunk` tokens at a time to bound the memory."""
         for start in range(0, len(ids), chunk):
             part = ids[start : start + chunk]
             done = prefix.length if prefix is not None else 0
-            places = torch.arange(done, done + len(part), device=self.device)[None]
-            ends = torch.full((1, len(part)), len(part), device=self.device)
-            view = TreeView(places, ends, prefix, self.dtype, keep=True)
-            self.run(torch.tensor([part], device=self.device), view)
+            _, view = self.read([[line(part, done)]], len(part), prefix, keep=True)
             layers = tuple(_joined(prefix, i, *own) for i, own in enumerate(view.own))
             prefix = Prefix(layers, done + len(part))
         assert prefix is not None, "a prefix of no tokens"
         return prefix
+
+
+def line(ids: Sequence[int], start: int) -> Laid:
+    """A text without branches, from place `start` on."""
+    return ids, range(start, start + len(ids)), [len(ids)] * len(ids)
 
 
 class TreeView:

@@ -26,12 +26,14 @@ def shared_prefix(prompts: Sequence[tuple[int, ...]]) -> int:
     """Length of the longest prefix of all prompts, short of the last token of the shortest."""
     if len(prompts) < 2:
         return 0
-    first, last = min(prompts), max(prompts)
-    limit = min(len(p) for p in prompts) - 1
-    length = 0
-    while length < limit and first[length] == last[length]:
-        length += 1
+    length = min(common(min(prompts), max(prompts)), min(len(p) for p in prompts) - 1)
     return length if length >= MIN_SHARED_TOKENS else 0
+
+
+def common(a: Sequence[int], b: Sequence[int]) -> int:
+    """How many ids two texts begin with alike."""
+    pairs = enumerate(zip(a, b, strict=False))
+    return next((i for i, (x, y) in pairs if x != y), min(len(a), len(b)))
 
 
 def truncate(prompt: tuple[int, ...], room: int) -> tuple[tuple[int, ...], bool]:

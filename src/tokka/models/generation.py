@@ -16,10 +16,9 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-import numpy as np
 import torch
 
-from tokka.models.attention import Decoder, Pair, Prefix, TreeView
+from tokka.models.attention import Decoder, Pair, Prefix, line
 from tokka.models.batches import answer_end, packed
 from tokka.models.head import Head, leaders
 from tokka.models.protocol import GenerateRequest, Renderer
@@ -172,30 +171,16 @@ class Scheduler:
 
         `start` tokens of the slot are filled already.
         """
-        shape, device = (len(lanes), width), self._decoder.device
-        tokens, places = np.zeros(shape, np.int64), np.zeros(shape, np.int64)
-        ends = np.tile(np.arange(1, width + 1), (len(lanes), 1))  # padding sees itself alone
-        found: list[tuple[int, int, int, int]] = []  # slot, lane, from, to
+        first = self._before + start
+        laid = [[line(ids, first) for _, ids in lane] for lane in lanes]
+        hidden, view = self._decoder.read(laid, width, prefix, keep=True)
         for number, lane in enumerate(lanes):
+            own = [(k[number : number + 1], v[number : number + 1]) for k, v in view.own]
             stop = 0
             for slot, ids in lane:
                 begin, stop = stop, stop + len(ids)
-                tokens[number, begin:stop] = ids
-                places[number, begin:stop] = np.arange(len(ids)) + self._before + start
-                ends[number, begin:stop] = stop
-                found.append((slot, number, begin, stop))
-        view = TreeView(
-            torch.from_numpy(places).to(device),
-            torch.from_numpy(ends).to(device),
-            prefix,
-            self._decoder.dtype,
-            keep=True,
-        )
-        hidden = self._decoder.run(torch.from_numpy(tokens).to(device), view)
-        for slot, number, begin, stop in found:
-            own = [(k[number : number + 1], v[number : number + 1]) for k, v in view.own]
-            self._slots.fill(slot, own, slice(begin, stop), start)
-            yield slot, hidden[number, stop - 1]
+                self._slots.fill(slot, own, slice(begin, stop), start)
+                yield slot, hidden[number, stop - 1]
 
     def _decode(self) -> None:
         count = len(self._active)

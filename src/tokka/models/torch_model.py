@@ -23,7 +23,7 @@ import numpy as np
 import torch
 
 from tokka.errors import UsageError
-from tokka.models.attention import Decoder, Prefix, TreeView, knows, turning_length
+from tokka.models.attention import Decoder, Prefix, knows, turning_length
 from tokka.models.batches import shared_prefix, truncate
 from tokka.models.generation import Scheduler, Writer, choose
 from tokka.models.head import head_of, log_probabilities
@@ -170,27 +170,15 @@ class TorchModel:
     @torch.inference_mode()
     def _score_tree(self, batch: Batch, prefixes: _Prefixes, group: int) -> list[list[float]]:
         assert self._decoder is not None
-        shape = (len(batch.lanes), batch.width)
-        tokens, places = np.zeros(shape, np.int64), np.zeros(shape, np.int64)
-        ends = np.tile(np.arange(1, batch.width + 1), (shape[0], 1))  # padding sees itself alone
+        lanes = [[(row.ids, row.places, row.ends) for row in rows] for rows in batch.lanes]
+        hidden, _ = self._decoder.read(lanes, batch.width, prefixes[group])
         picks: list[tuple[int, Pick]] = []  # where in the flattened batch
         for lane, rows in enumerate(batch.lanes):
-            start = 0
+            start = lane * batch.width
             for row in rows:
-                stop = start + len(row.ids)
-                tokens[lane, start:stop] = row.ids
-                places[lane, start:stop] = row.places
-                ends[lane, start:stop] = np.asarray(row.ends) + start
-                picks += [(lane * batch.width + start + p.column, p) for p in row.picks]
-                start = stop
+                picks += [(start + pick.column, pick) for pick in row.picks]
+                start += len(row.ids)
         to = self._device
-        view = TreeView(
-            torch.from_numpy(places).to(to),
-            torch.from_numpy(ends).to(to),
-            prefixes[group],
-            self._dtype,
-        )
-        hidden = self._decoder.run(torch.from_numpy(tokens).to(to), view)
         columns, rows_of = np.unique([column for column, _ in picks], return_inverse=True)
         values = log_probabilities(
             self._head,

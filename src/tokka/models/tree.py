@@ -26,7 +26,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from tokka.models.batches import MIN_SHARED_TOKENS, packed, truncate
+from tokka.models.batches import MIN_SHARED_TOKENS, common, packed, truncate
 from tokka.models.protocol import ScoreRequest
 
 
@@ -142,11 +142,11 @@ class _Planner:
                     group, cached = self._cache(low, end, group), end
                 self.groups[group].rows.append(self._row(low, high, cached))
                 continue
-            common = min(self.shared[low + 1 : high])
-            end = min(common, min(len(p) for p in self.prompts[low:high]) - 1)
+            alike = min(self.shared[low + 1 : high])
+            end = min(alike, min(len(p) for p in self.prompts[low:high]) - 1)
             if end - cached >= MIN_SHARED_TOKENS:
                 group, cached = self._cache(low, end, group), end
-            cuts = [low, *(i for i in range(low + 1, high) if self.shared[i] == common), high]
+            cuts = [low, *(i for i in range(low + 1, high) if self.shared[i] == alike), high]
             parts = list(pairwise(cuts))
             waiting += [(a, b, cached, group) for a, b in reversed(parts)]
 
@@ -190,9 +190,9 @@ class _Planner:
             before: tuple[int, ...] = ()
             for option, request, o in options:
                 path = option[:-1]
-                common = _common(path, before)
-                close(depth + common)
-                extend(path[common:])
+                alike = common(path, before)
+                close(depth + alike)
+                extend(path[alike:])
                 before = path
                 last = depth - 1
                 picks += [
@@ -203,15 +203,6 @@ class _Planner:
         close(0)
         members = tuple(m for found in self.members[low:high] for m in found)
         return Row(tuple(ids), tuple(places), tuple(ends), tuple(picks), members)
-
-
-def _common(a: Sequence[int], b: Sequence[int]) -> int:
-    length = 0
-    for x, y in zip(a, b, strict=False):
-        if x != y:
-            break
-        length += 1
-    return length
 
 
 def _common_of(a: np.ndarray, b: np.ndarray) -> int:
