@@ -78,13 +78,13 @@ arms:
     prompt: *short
     weights: &trained
       - finetune: {data: examples.jsonl, rank: 8, alpha: 64, learning_rate: 5e-3, epochs: 12,
-                   batch_examples: 4}
+                   batch_examples: 4, leave_out_mistakes: true}
   lora-search: {prompt: *short, weights: *trained, retrieval: *words}
   lora-rag:
     prompt: *short
     weights:
       - finetune: {data: examples.jsonl, context: retrieved, rank: 8, alpha: 64, epochs: 4,
-                   learning_rate: 5e-3, batch_examples: 4}
+                   learning_rate: 5e-3, batch_examples: 4, leave_out_mistakes: true}
     retrieval: *words
 policy: {control: base, max_forgetting: 0.6, alpha: 0.3, draws: 200}  # 12 questions prove little
 """

@@ -136,7 +136,7 @@ def test_a_dry_run_writes_nothing(fresh: Path, tokka: Tell) -> None:
     before = tree(fresh)
     said = tokka("run", fresh, "--dry-run")
     assert said.code == 0
-    assert "arm lora-rag: train an adapter on examples.jsonl, build its index" in said.out
+    assert "arm lora-rag: finetune (lora) on examples.jsonl, build its index" in said.out
     assert tokka("init", fresh / "new", "--dry-run").code == 0
     assert tree(fresh) == before and not (fresh / "new").exists()
 
@@ -188,7 +188,8 @@ def test_a_proof_that_fails_returns_6(
 
     def slipped(*arguments: Any) -> Any:
         made = right(*arguments)
-        return type(made)(made.example_id, (5, *made.ids), made.start + 1)
+        moved = tuple((start + 1, stop + 1) for start, stop in made.learnt)
+        return type(made)(made.example_id, (5, *made.ids), moved)
 
     monkeypatch.setattr(lessons, "lesson", slipped)
     said = tokka("check", copied)

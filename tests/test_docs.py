@@ -8,12 +8,28 @@ import subprocess
 import tomllib
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 from pydantic import BaseModel
 
+from tokka.learning_rates import learning_rate
 from tokka.project_settings import ChunkSpec, EndpointSpec, ExamSpec, Policy, Project
-from tokka.records import Arm, FinetuneSpec, PromptSpec, RetrievalSpec
+from tokka.records import (
+    Arm,
+    ChooseSpec,
+    FinetuneSpec,
+    MergeSpec,
+    PreferSpec,
+    PretrainSpec,
+    PromptSpec,
+    PullSpec,
+    QuantiseSpec,
+    ReplaySpec,
+    RetrievalSpec,
+    ScratchSpec,
+    TrainingSpec,
+)
 
 ROOT = Path(__file__).parents[1]
 PAGES = [*sorted((ROOT / "docs").rglob("*.md")), ROOT / "README.md", ROOT / "README.ja.md"]
@@ -32,8 +48,18 @@ def table_under(heading: str) -> dict[str, str]:
     """key → default, of the first table after a heading of the page on the project file."""
     after = PROJECT_PAGE.split(f"\n{heading}\n", 1)[1]
     section = re.split(r"\n#+ ", after, maxsplit=1)[0]
-    rows = re.findall(r"^\| `([a-z_]+)` \|(.*?)\|", section, flags=re.MULTILINE)
+    rows = re.findall(r"^\| `([a-z_0-9]+)` \|(.*?)\|", section, flags=re.MULTILINE)
     return {key: default.strip(" `") for key, default in rows}
+
+
+def shared_with(model: type[BaseModel]) -> set[str]:
+    """The keys of a stage that the table of shared keys explains, with the same default."""
+    shared = TrainingSpec.model_fields
+    return {
+        name
+        for name, field in model.model_fields.items()
+        if name in shared and shared[name].default == field.default
+    }
 
 
 def test_the_command_reference_is_what_the_command_line_says() -> None:
@@ -60,7 +86,16 @@ def test_a_readme_names_every_command_and_no_other(readme: str) -> None:
         ("## `arms.NAME`", Arm, {"schema_version", "name"}),
         ("### `prompt`", PromptSpec, {"schema_version"}),
         ("### `retrieval`", RetrievalSpec, {"schema_version"}),
-        ("### `weights: [{finetune: …}]`", FinetuneSpec, {"schema_version"}),
+        ("#### What `pretrain`, `finetune` and `prefer` share", TrainingSpec, {"schema_version"}),
+        ("#### `replay`", ReplaySpec, {"schema_version"}),
+        ("#### `pull`", PullSpec, {"schema_version"}),
+        ("#### `finetune`", FinetuneSpec, shared_with(FinetuneSpec)),
+        ("#### `pretrain`", PretrainSpec, shared_with(PretrainSpec)),
+        ("#### `scratch`", ScratchSpec, {"schema_version"}),
+        ("#### `prefer`", PreferSpec, shared_with(PreferSpec)),
+        ("#### `merge`", MergeSpec, {"schema_version"}),
+        ("#### `quantise`", QuantiseSpec, {"schema_version"}),
+        ("### `choose`", ChooseSpec, {"schema_version"}),
         ("## `policy`", Policy, set()),
         ("## `endpoint`", EndpointSpec, set()),
     ],
@@ -77,6 +112,27 @@ def test_every_key_of_the_project_file_is_explained_with_its_default(
             assert table[name] == str(field.default).lower(), name
         elif isinstance(field.default, int | float):
             assert float(table[name]) == field.default, name
+
+
+def test_the_learning_rates_are_those_of_the_code() -> None:
+    full: dict[str, Any] = {"method": "full"}
+    scratch = PretrainSpec(scratch=ScratchSpec())
+    specs: list[list[TrainingSpec]] = [
+        [FinetuneSpec(data="x"), PretrainSpec(method="lora"), PretrainSpec(method="qlora")],
+        [FinetuneSpec(data="x", **full)],
+        [PretrainSpec()],
+        [scratch],
+        [PreferSpec(data="x"), PreferSpec(data="x", objective="kto")],
+        [PreferSpec(data="x", **full), PreferSpec(data="x", objective="kto", **full)],
+        [PreferSpec(data="x", objective="orpo")],
+        [PreferSpec(data="x", objective="orpo", **full)],
+    ]
+    rows = re.findall(r"^\| `.* \| `(\S+)` \| (\S+) to (\S+) \|$", PROJECT_PAGE, flags=re.MULTILINE)
+    said = [tuple(map(float, row)) for row in rows]
+    for row, meant in zip(said, specs, strict=True):
+        for spec in meant:
+            known = learning_rate(spec)
+            assert row == pytest.approx((known.default, known.low, known.high)), spec
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())

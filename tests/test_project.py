@@ -127,11 +127,15 @@ def test_all_mistakes_arrive_together_in_the_order_of_their_lines(folder: Path) 
         ("name: aoba-shinkin", "name: 2024", "name must be text, got 2024; put it in quotes"),
         ("[documents/]", "documents/", "corpus must be a list such as [a, b]"),
         ("corpus: [documents/]\n", "", "retrieval has nothing to search"),
-        ("learning_rate: 5e-4", "learning_rate: 0.1", "between 1e-06 and 0.005 for LoRA, got 0.1"),
+        (
+            "learning_rate: 5e-4",
+            "learning_rate: 0.1",
+            "between 1e-06 and 0.005 for finetune with lora, got 0.1; leave it out for 0.0005 (ten "
+            "times the rate of full fine-tuning (Schulman",
+        ),
         ("learning_rate: 5e-4", "epochs: 1e999", "epochs is too large a number"),
         ("learning_rate: 5e-4", "epochs: .inf", "epochs must be a number"),
         ("learning_rate: 5e-4", "context: retrieved", "the arm retrieves nothing in the exam"),
-        ("rate: 5e-4}}", "rate: 5e-4}}, {finetune: {data: examples.jsonl}}", "holds 2 stages"),
         ("data: examples.jsonl", "data: none.jsonl", "none.jsonl; mend the path"),
         ("  rag:", "  RAG:", "RAG is no name"),
         ("control: base", "control: bass", "control is 'bass', which is no arm"),

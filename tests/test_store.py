@@ -261,6 +261,7 @@ def test_a_steps_digest_follows_its_decisive_files_only(workspace: Workspace) ->
     first = digest(decisive, 1, index="same", segment="random 1")
     assert digest(decisive, 2, index="same", segment="random 2") == first
     assert digest(decisive, 3, index="other", segment="random 1") != first
+    assert digest(("in*.txt", "none"), 4, index="same", segment="random 4") == first
     assert digest((), 4, index="same", segment="a") != digest((), 5, index="same", segment="b")
 
 

@@ -26,17 +26,24 @@ from tokka.pipeline import (
     renderer_of,
     training_examples,
 )
+from tokka.planning import StagePlan, plan_from_kept
 from tokka.project import Project
+from tokka.project_stages import from_scratch
 from tokka.records import (
     Arm,
     Candidate,
     Dropped,
     Example,
+    FinetuneSpec,
+    MergeSpec,
     Message,
     Messages,
+    PreferSpec,
+    PretrainSpec,
     PromptSpec,
     Question,
     Results,
+    Stage,
 )
 from tokka.store import Workspace, read_records
 
@@ -82,6 +89,7 @@ class Checked:
     shared: int
     proofs: tuple[Proof, ...]
     dropped: tuple[Dropped, ...]
+    plans: tuple[StagePlan, ...] = ()
 
     def as_json(self) -> dict[str, Any]:
         return {
@@ -90,6 +98,7 @@ class Checked:
             "shared_prefix_tokens": self.shared,
             "proofs": [asdict(p) for p in self.proofs],
             "dropped": [d.model_dump(mode="json") for d in self.dropped],
+            "plans": [plan.as_json() for plan in self.plans],
         }
 
 
@@ -119,20 +128,27 @@ def check_project(
     if build.base is None:
         note = Proof("the endpoint hides its tokens: prompts are hashed as messages", True)
         return Checked(summary, (), 0, (note,), tuple(dropped))
+    plans = plan_from_kept(build)
+    if from_scratch(arm.weights):
+        note = Proof(
+            f"not shown: the tokenizer of arm {arm.name} is learnt in its first stage", True
+        )
+        return Checked(summary, (), 0, (note,), tuple(dropped), plans)
     views, shared, proofs = _tokens(build, arm, examples, questions)
-    return Checked(summary, views, shared, proofs, tuple(dropped))
+    return Checked(summary, views, shared, proofs, tuple(dropped), plans)
 
 
 def _prepared(project: Project, observer: Observer) -> Build:
     """Every exam and example file is read, so that the mistakes of all of them arrive together."""
-    from tokka.dataset.examples import read_examples
+    from tokka.dataset.vetting import vet
     from tokka.exam.importing import import_exam
-    from tokka.pipeline import example_files
+    from tokka.pipeline import example_files, leaves_out_mistakes
 
     mistakes: list[str] = []
+    asked: dict[str, str] = {}
     for name, spec in project.exams.items():
         try:
-            import_exam(
+            exam = import_exam(
                 project.resolve(spec.path),
                 name,
                 spec.role,
@@ -140,20 +156,69 @@ def _prepared(project: Project, observer: Observer) -> Build:
                 scorer=spec.scorer,
                 leave_out_mistakes=spec.leave_out_mistakes,
             )
+            asked.update({f"{name}/{q.id}": q.messages[-1].content for q in exam.questions})
         except Mistakes as found:
             mistakes += found.items
         except TokkaError as error:
             mistakes.append(str(error))
     for file in example_files(project):
+        leave_out = leaves_out_mistakes(project, file)
         try:
-            read_examples(project.resolve(file))
+            vet(project.resolve(file), asked, leave_out_mistakes=leave_out)
         except Mistakes as found:
             mistakes += found.items
         except TokkaError as error:
             mistakes.append(str(error))
     if mistakes:
         raise Mistakes(f"{project.file}: {len(mistakes)} mistakes in its files", mistakes)
-    return prepare(project, observer)
+    build = prepare(project, observer)
+    if mistakes := _unlearnable(build):
+        raise Mistakes(f"{project.file}: {len(mistakes)} examples can't be learnt", mistakes)
+    return build
+
+
+def _unlearnable(build: Build) -> list[str]:
+    """Examples that don't become a lesson: rendered as training does, but without passages, for
+    which the whole corpus would have to be indexed."""
+    from tokka.arms.building import lessons_of
+    from tokka.stages import training_context_tokens
+
+    stages = [
+        (arm, stage.finetune)
+        for arm in build.project.arms.values()
+        if not from_scratch(arm.weights)  # its tokenizer is not made yet
+        for stage in arm.weights
+        if stage.finetune is not None
+    ]
+    if build.base is None or not stages:
+        return []
+    renderer = renderer_of(build)
+    mistakes: dict[str, None] = {}
+    seen: set[tuple[object, ...]] = set()
+    for arm, spec in stages:
+        decisive = (
+            spec.data,
+            spec.thought,
+            spec.leave_out_mistakes,
+            arm.prompt.system,
+            arm.prompt.format,
+        )
+        if decisive in seen:
+            continue
+        seen.add(decisive)
+        try:
+            lessons_of(
+                training_examples(build.examples[spec.data]),
+                arm,
+                spec,
+                renderer,
+                build.project.language,
+                training_context_tokens(build.base),
+                file=build.project.resolve(spec.data),
+            )
+        except Mistakes as found:
+            mistakes |= dict.fromkeys(found.items)
+    return list(mistakes)
 
 
 def _unreadable(project: Project) -> list[Dropped]:
@@ -169,12 +234,15 @@ def _unreadable(project: Project) -> list[Dropped]:
 def _shown_arm(project: Project, name: str | None) -> Arm:
     if name is not None:
         return project.arms[name]
-    trained = [arm for arm in project.arms.values() if arm.weights]
+    trained = [
+        arm for arm in project.arms.values() if arm.weights and not from_scratch(arm.weights)
+    ]
     return (trained or list(project.arms.values()))[0]
 
 
 def _examples(build: Build, arm: Arm) -> list[Example]:
-    files = [stage.finetune.data for stage in arm.weights] or list(build.examples)[:1]
+    tuned = [stage.finetune.data for stage in arm.weights if stage.finetune is not None]
+    files = tuned or list(build.examples)[:1]
     return training_examples(build.examples[files[0]]) if files else []
 
 
@@ -304,12 +372,28 @@ def planned_steps(project: Project) -> list[str]:
     """What a run would do, in words."""
     steps = [f"read and chunk {', '.join(project.corpus)}"] if project.corpus else []
     for arm in project.arms.values():
-        parts = [f"train an adapter on {s.finetune.data}" for s in arm.weights]
+        parts = [_in_words(stage, project) for stage in arm.weights]
+        if arm.choose:
+            parts.append("choose among its states by the development questions")
         if arm.retrieval:
             parts.append("build its index")
         steps.append(f"arm {arm.name}: {', '.join(parts) or 'nothing to build'}")
     steps += [f"sit exam {name} with every arm" for name in project.exams]
     return [*steps, f"compare with {project.policy.control} and write the report"]
+
+
+def _in_words(stage: Stage, project: Project) -> str:
+    spec = stage.spec
+    if isinstance(spec, PretrainSpec):
+        start = "from scratch" if spec.scratch else f"({spec.method})"
+        return f"pretrain {start} on {', '.join(spec.data or project.corpus)}"
+    if isinstance(spec, FinetuneSpec):
+        return f"finetune ({spec.method}) on {spec.data}"
+    if isinstance(spec, PreferSpec):
+        return f"prefer ({spec.objective}, {spec.method}) on {spec.data}"
+    if isinstance(spec, MergeSpec):
+        return f"merge ({spec.method})" + (f" with {', '.join(spec.arms)}" if spec.arms else "")
+    return f"quantise to {spec.type}"
 
 
 def status_of(project: Project) -> dict[str, Any]:

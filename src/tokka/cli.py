@@ -17,6 +17,7 @@ import typer
 
 import tokka
 from tokka.cli_exam import exam_app
+from tokka.cli_plan import plan_app
 from tokka.errors import GateRefused, IntegrityError, Mistakes, TokkaError
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ app = typer.Typer(
 )
 
 app.add_typer(exam_app)
+app.add_typer(plan_app)
 
 File = Annotated[Path, typer.Argument(help="A project file, or a folder that holds tokka.yaml.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of tables.")]
@@ -99,6 +101,7 @@ def check(
 ) -> None:
     """Report every mistake with its line, then show what the model will see, token by token."""
     from tokka.checking import check_project
+    from tokka.planning import refuse_unfit
     from tokka.terminal import console, show_check
 
     found = check_project(_project(file), arm)
@@ -112,6 +115,7 @@ def check(
             f"check: it doesn't hold that {broken[0]}; training would teach another prompt than is "
             "asked, so correct the tokenizer or the chat template of base_model"
         )
+    refuse_unfit(found.plans)
 
 
 @app.command()

@@ -1,7 +1,7 @@
 """The steps in order: documents and exams in; every arm built, examined and compared; a report out.
 
     read → chunk → index ─┐
-    examples ─────────────┼→ finetune → candidate → sit → results.json, report.html
+    examples ─────────────┼→ weights (see `stages`) → candidate → sit → results.json, report.html
     exams ────────────────┘
 
 Each step is a folder named by the fingerprint of its inputs (see `store`), so a second run finds
@@ -22,8 +22,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from tokka.errors import UsageError
-from tokka.models.opening import context_tokens_of, kind, locate, open_model, open_renderer
 from tokka.models.opening import digest as model_digest
+from tokka.models.opening import kind, locate, open_model, open_renderer
 from tokka.models.protocol import Embedder, LanguageModel, Renderer
 from tokka.project import Project
 from tokka.records import (
@@ -35,10 +35,11 @@ from tokka.records import (
     Dropped,
     Exam,
     Example,
-    FinetuneSpec,
     Key,
+    PreferSpec,
     Question,
     RetrievalSpec,
+    TrainingSpec,
     fingerprint,
 )
 from tokka.store import (
@@ -53,13 +54,21 @@ from tokka.store import (
 
 if TYPE_CHECKING:
     from tokka.exam.importing import Imported
+    from tokka.stages import Weights
 
 # Raise a step's number when its results may change; the step and all that depend on it run again.
-VERSIONS = {"read": 1, "chunk": 1, "index": 1, "exam": 1, "examples": 1, "finetune": 1, "sit": 4}
+VERSIONS = {
+    "read": 1, "chunk": 1, "index": 1, "exam": 1, "examples": 1, "preferences": 1, "replay": 1,
+    "scratch": 1, "pretrain": 1, "finetune": 2, "prefer": 1, "merge": 1, "quantise": 1,
+    "choose": 1, "sit": 4,
+}  # fmt: skip
 # Tantivy names its segments at random, PEFT writes sets in any order: what decides is named here.
-DECISIVE = {"index": ("index.json",), "finetune": ("adapter_model.safetensors", "training.json")}
+WEIGHTS_FILES = (
+    "*.safetensors", "model.gguf", "config.json", "tokenizer*", "training.json", "choice.json",
+)  # fmt: skip
+WEIGHTS_STEPS = ("scratch", "pretrain", "finetune", "prefer", "merge", "quantise", "choose")
+DECISIVE = {"index": ("index.json",), **dict.fromkeys(WEIGHTS_STEPS, WEIGHTS_FILES)}
 DTYPE = "bfloat16"
-TRAINING_CONTEXT_TOKENS = 4096
 
 
 class Task(Protocol):
@@ -107,6 +116,7 @@ class Build:
     dropped: list[Dropped] = field(default_factory=list)
     documents: int = 0
     chunks: Path | None = None
+    weights: dict[str, Weights] = field(default_factory=dict)  # by arm, of those that change any
     seconds: dict[str, float] = field(default_factory=dict)  # step folder → seconds
 
     def step(
@@ -117,6 +127,12 @@ class Build:
         folder = self.workspace.step(name, full, build, decisive=decisive, label=label)
         self.seconds[folder.name] = self.workspace.manifest(folder).seconds
         return folder
+
+    def drop(self, file: Path) -> None:
+        """Report what a step left out; once, where arms share the step."""
+        known = {(d.item, d.reason) for d in self.dropped}
+        found = read_records(file, Dropped) if file.exists() else []
+        self.dropped += [d for d in found if (d.item, d.reason) not in known]
 
 
 def prepare(project: Project, observer: Observer) -> Build:
@@ -131,8 +147,14 @@ def prepare(project: Project, observer: Observer) -> Build:
     build.base_digest = model_digest(project.base_model, build.base, project.language)
     for name in project.exams:
         build.exams[name] = _exam(build, name)
+    if any(arm.choose for arm in project.arms.values()):
+        from tokka.choosing import refuse_unchoosable
+
+        refuse_unchoosable(build)  # before hours of training, not after
     for file in example_files(project):
         build.examples[file] = _examples(build, file)
+    for file in replay_files(project):
+        _vet_replay(build, file)
     return build
 
 
@@ -149,9 +171,27 @@ def _base(project: Project, observer: Observer) -> Path:
 
 
 def example_files(project: Project) -> list[str]:
-    named = {stage.finetune.data for arm in project.arms.values() for stage in arm.weights}
+    stages = [stage for arm in project.arms.values() for stage in arm.weights]
+    named = {stage.finetune.data for stage in stages if stage.finetune is not None}
     named |= {a.prompt.shots_from for a in project.arms.values() if a.prompt.shots}
     return sorted(named)
+
+
+def leaves_out_mistakes(project: Project, file: str) -> bool:
+    """Every stage that learns from the file says so; what only gives shots is never refused."""
+    stages = [stage.finetune for arm in project.arms.values() for stage in arm.weights]
+    return all(s.leave_out_mistakes for s in stages if s is not None and s.data == file)
+
+
+def preference_files(project: Project) -> list[str]:
+    stages = [stage for arm in project.arms.values() for stage in arm.weights]
+    return sorted({stage.prefer.data for stage in stages if stage.prefer is not None})
+
+
+def replay_files(project: Project) -> list[str]:
+    specs = [stage.spec for arm in project.arms.values() for stage in arm.weights]
+    replays = [spec.replay for spec in specs if isinstance(spec, TrainingSpec)]
+    return sorted({replay.data for replay in replays if replay is not None})
 
 
 def _exam(build: Build, name: str) -> ExamStep:
@@ -200,38 +240,88 @@ def imported(project: Project, name: str) -> Imported:
 
 def _examples(build: Build, file: str) -> Path:
     """Training examples less those in which an exam question stands."""
-    from tokka.dataset.decontamination import refuse_leaks
-    from tokka.dataset.examples import read_examples
+    from tokka.dataset.vetting import vet
 
     path = build.project.resolve(file)
+    leave_out = leaves_out_mistakes(build.project, file)
 
     def make(folder: Path) -> None:
-        asked = {
-            f"{exam.name}/{q.id}": q.messages[-1].content
-            for exam in build.exams.values()
-            for q in exam.questions()
-        }
-        kept = refuse_leaks(read_examples(path), asked)
+        kept = vet(path, asked_in_exams(build), leave_out_mistakes=leave_out)
         write_records(folder / "examples.jsonl", kept.examples)
         write_records(folder / "dropped.jsonl", kept.dropped)
 
     inputs = {
         "file": sha256_file(path),
         "exams": sorted(e.exam.digest for e in build.exams.values()),
+        "leave_out_mistakes": leave_out,
     }
     folder = build.step("examples", inputs, make, file)
     build.dropped += read_records(folder / "dropped.jsonl", Dropped)
     return folder
 
 
-def read_and_chunk(build: Build) -> None:
-    """Documents and chunks; nothing where the project has no corpus."""
+def _vet_replay(build: Build, file: str) -> None:
+    """Replayed exam questions would hide what was forgotten."""
+    from tokka.dataset.vetting import vet_texts
+    from tokka.training.texts import read_general
+
+    path = build.project.resolve(file)
+
+    def make(folder: Path) -> None:
+        general = read_general(path)
+        vet_texts(path, general.texts, asked_in_exams(build))
+        write_json(folder / "replay.json", {"texts": len(general.texts)})
+
+    inputs = {
+        "file": sha256_file(path),
+        "exams": sorted(e.exam.digest for e in build.exams.values()),
+    }
+    build.step("replay", inputs, make, file)
+
+
+def preferences_of(build: Build, spec: PreferSpec) -> Path:
+    """Preferences less those in which an exam question stands."""
+    from tokka.dataset.vetting import vet_preferences
+
+    path = build.project.resolve(spec.data)
+
+    def make(folder: Path) -> None:
+        kept = vet_preferences(
+            path,
+            spec.objective,
+            asked_in_exams(build),
+            leave_out_mistakes=spec.leave_out_mistakes,
+        )
+        write_records(folder / "preferences.jsonl", kept.preferences)
+        write_records(folder / "dropped.jsonl", kept.dropped)
+
+    inputs = {
+        "file": sha256_file(path),
+        "objective": spec.objective,
+        "leave_out_mistakes": spec.leave_out_mistakes,
+        "exams": sorted(e.exam.digest for e in build.exams.values()),
+    }
+    folder = build.step("preferences", inputs, make, spec.data)
+    build.drop(folder / "dropped.jsonl")
+    return folder
+
+
+def asked_in_exams(build: Build) -> dict[str, str]:
+    """What each exam question asks, by exam and id."""
+    return {
+        f"{exam.name}/{q.id}": q.messages[-1].content
+        for exam in build.exams.values()
+        for q in exam.questions()
+    }
+
+
+def read_documents(build: Build, names: Sequence[str]) -> Path:
+    """The documents under files and folders of the project, as a step; its own files are left
+    out."""
     from tokka.corpus.reading import files, read_folder
 
     project = build.project
-    if not project.corpus:
-        return
-    roots = [project.resolve(name) for name in project.corpus]
+    roots = [project.resolve(name) for name in names]
     own = own_files(project)
     found = files(roots, project.skip)
     listing = [(name, path) for name, path in found if path.resolve() not in own]
@@ -257,7 +347,16 @@ def read_and_chunk(build: Build) -> None:
     if kept_out:
         inputs["kept_out"] = kept_out
     documents = build.step("read", inputs, read)
-    build.dropped += read_records(documents / "dropped.jsonl", Dropped)
+    build.drop(documents / "dropped.jsonl")
+    return documents
+
+
+def read_and_chunk(build: Build) -> None:
+    """Documents and chunks; nothing where the project has no corpus."""
+    project = build.project
+    if not project.corpus:
+        return
+    documents = read_documents(build, project.corpus)
 
     def chunk_all(folder: Path) -> None:
         from tokka.corpus.chunking import chunk
@@ -286,7 +385,8 @@ def read_and_chunk(build: Build) -> None:
 
 def own_files(project: Project) -> set[Path]:
     """The project file, its exams and its examples: a key in the corpus would be an open book."""
-    named = [spec.path for spec in project.exams.values()] + example_files(project)
+    named = [spec.path for spec in project.exams.values()]
+    named += example_files(project) + preference_files(project)
     return {project.file.resolve(), *(project.resolve(name).resolve() for name in named)}
 
 
@@ -362,77 +462,6 @@ def embedder_name(build: Build) -> str:
         return build.project.embedder
 
 
-def adapter_of(build: Build, arm: Arm, spec: FinetuneSpec) -> Path:
-    """The adapter of a finetune stage. Two arms with the same stage share it."""
-    from tokka.arms.building import lessons_of, training_retrieval
-
-    if build.base is None:
-        raise UsageError(f"arm {arm.name}: an endpoint's weights can't be trained")
-    base = build.base
-    examples = build.examples[spec.data]
-    retrieved = spec.context == "retrieved"
-    retrieval = training_retrieval(arm)
-    index = index_of(build, retrieval) if retrieved else None
-
-    def make(folder: Path) -> None:
-        from tokka.extras import require
-
-        require("peft", extra="train")
-        from tokka.retrieval.hybrid import open_index
-        from tokka.training.finetune import finetune
-        from tokka.training.lessons import plan_batches
-
-        found = training_examples(examples)
-        if not found:
-            raise UsageError(
-                f"arm {arm.name}: {spec.data} holds no example to train on (split: train); add some"
-            )
-        renderer = renderer_of(build)
-        retriever = None
-        if index is not None:
-            retriever = open_index(index, embedder_of(build) if retrieval.dense else None)
-        with build.observer.task(f"{arm.name}: prepare examples", len(found)) as task:
-            lessons, too_long = lessons_of(
-                found,
-                arm,
-                spec,
-                renderer,
-                build.project.language,
-                min(TRAINING_CONTEXT_TOKENS, context_tokens_of(base)),
-                retriever,
-                lambda n: task.advance(n),
-            )
-        write_records(folder / "dropped.jsonl", too_long)
-        tokens = sum(len(lessons[i].ids) for group in plan_batches(lessons, spec) for i in group)
-        with build.observer.task(f"{arm.name}: train ({tokens:,} tokens)", tokens) as task:
-            finetune(
-                folder,
-                base,
-                build.base_digest,
-                lessons,
-                spec,
-                lambda n, loss: task.advance(n, f"loss {loss:.2f}"),
-                DTYPE,
-            )
-
-    inputs = {
-        "base": build.base_digest,
-        "examples": build.workspace.digest(examples),
-        "spec": spec.model_dump(mode="json", exclude={"data"}),
-        "system": arm.prompt.system,
-        "format": arm.prompt.format,
-        "index": build.workspace.digest(index) if index is not None else "",
-        "retrieval": retrieval.model_dump(mode="json") if retrieved else "",
-        "dtype": DTYPE,
-    }
-    folder = build.step("finetune", inputs, make, arm.name)
-    if (folder / "dropped.jsonl").exists():
-        known = {(d.item, d.reason) for d in build.dropped}
-        found = read_records(folder / "dropped.jsonl", Dropped)
-        build.dropped += [d for d in found if (d.item, d.reason) not in known]
-    return folder
-
-
 def training_examples(examples: Path) -> list[Example]:
     found = read_records(examples / "examples.jsonl", Example)
     return [example for example in found if example.split == "train"]
@@ -441,20 +470,17 @@ def training_examples(examples: Path) -> list[Example]:
 def build_arm(build: Build, arm: Arm) -> Candidate:
     """Build every part that the arm needs; return what identifies it."""
     from tokka.arms.building import candidate_of
+    from tokka.stages import weights_of
 
     artifacts: dict[str, str] = {}
 
     def keep(name: str, folder: Path) -> None:
         artifacts[name] = f"{folder.name}@{build.workspace.digest(folder)}"
 
-    if len(arm.weights) > 1:
-        raise UsageError(f"arm {arm.name}: one finetune stage per arm, got {len(arm.weights)}")
-    for stage in arm.weights:
-        keep("adapter", adapter_of(build, arm, stage.finetune))
-    if arm.retrieval is not None:
-        keep("index", index_of(build, arm.retrieval))
-    if arm.prompt.shots:
-        keep("examples", build.examples[arm.prompt.shots_from])
+    weights = weights_of(build, arm)
+    parts = weights.parts if weights is not None else {}
+    for name, folder in (parts | served_with(build, arm)).items():
+        keep(name, folder)
     return candidate_of(
         arm,
         base_model=build.project.base_model,
@@ -463,6 +489,16 @@ def build_arm(build: Build, arm: Arm) -> Candidate:
         artifacts=artifacts,
         embedder=embedder_name(build) if arm.retrieval and arm.retrieval.dense else "",
     )
+
+
+def served_with(build: Build, arm: Arm) -> dict[str, Path]:
+    """What the arm needs beside its weights: artifact names → step folders."""
+    found = {}
+    if arm.retrieval is not None:
+        found["index"] = index_of(build, arm.retrieval)
+    if arm.prompt.shots:
+        found["examples"] = build.examples[arm.prompt.shots_from]
+    return found
 
 
 def candidate_folder(build: Build) -> Path:
@@ -503,11 +539,11 @@ class Models:
         self._key: str | None = None
         self._model: LanguageModel | None = None
 
-    def open(self, adapter: Path | None) -> LanguageModel:
-        key = str(adapter)
+    def open(self, weights: Path | None, adapters: Sequence[Path] = ()) -> LanguageModel:
+        key = str([weights, *adapters])
         if self._model is None or self._key != key:
             self.close()
-            self._model = open_language_model(self._build, adapter)
+            self._model = open_language_model(self._build, weights, adapters)
             self._key = key
         return self._model
 
@@ -517,7 +553,10 @@ class Models:
         self._model = None
 
 
-def open_language_model(build: Build, adapter: Path | None) -> LanguageModel:
+def open_language_model(
+    build: Build, weights: Path | None = None, adapters: Sequence[Path] = ()
+) -> LanguageModel:
+    """The project's base model, or `weights` in its place, with `adapters` folded in."""
     from tokka.models.opening import EndpointOptions
 
     project = build.project
@@ -525,7 +564,8 @@ def open_language_model(build: Build, adapter: Path | None) -> LanguageModel:
         project.base_model,
         root=project.root,
         language=project.language,
-        adapter=adapter,
+        weights=weights,
+        adapters=adapters,
         dtype=DTYPE,
         threads=project.threads,
         endpoint=EndpointOptions(**project.endpoint.model_dump()),
@@ -535,6 +575,15 @@ def open_language_model(build: Build, adapter: Path | None) -> LanguageModel:
 
 def open_arm(build: Build, candidate: Candidate, models: Models) -> Any:
     """The candidate as one object that answers (`candidates.Specialist`)."""
+    return open_with(build, candidate, models.open)
+
+
+def open_with(
+    build: Build,
+    candidate: Candidate,
+    open_model: Callable[[Path | None, Sequence[Path]], LanguageModel],
+) -> Any:
+    """As `open_arm`, with a way of opening the model of its own."""
     from tokka.arms.building import shots_of
     from tokka.candidates.opening import artifact, open_candidate
 
@@ -542,9 +591,7 @@ def open_arm(build: Build, candidate: Candidate, models: Models) -> Any:
     shots = None
     if folder is not None:
         shots = shots_of(candidate.arm, read_records(folder / "examples.jsonl", Example))
-    return open_candidate(
-        candidate, build.workspace, models.open, lambda: embedder_of(build), shots
-    )
+    return open_candidate(candidate, build.workspace, open_model, lambda: embedder_of(build), shots)
 
 
 @dataclass(frozen=True, slots=True)
@@ -653,6 +700,7 @@ def run(
     `limit` asks only the first questions of each exam; such sittings are partial and are not
     judged.
     """
+    from tokka.planning import refuse_unfit_arms
     from tokka.reporting import conclude
 
     started = time.monotonic()
@@ -660,6 +708,7 @@ def run(
     workspace.prepare()
     with workspace.lock():
         build = prepare(project, observer)
+        refuse_unfit_arms(build)
         read_and_chunk(build)
         candidates = []
         for arm in in_building_order(list(project.arms.values())):
@@ -684,4 +733,10 @@ def in_building_order(arms: Sequence[Arm]) -> list[Arm]:
 
 
 def by_weights(candidates: Sequence[Candidate]) -> list[Candidate]:
-    return sorted(candidates, key=lambda c: c.artifacts.get("adapter", ""))
+    """Those that open the same model stand together."""
+
+    def model(candidate: Candidate) -> list[str]:
+        parts = candidate.artifacts.items()
+        return sorted(f"{name}:{e}" for name, e in parts if name not in ("index", "examples"))
+
+    return sorted(candidates, key=model)

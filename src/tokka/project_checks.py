@@ -17,12 +17,11 @@ from tokka.models.embedded import EMBEDDED
 from tokka.models.hosts import check_host
 from tokka.models.opening import kind
 from tokka.project_settings import EMBEDDERS, Project
+from tokka.project_stages import cycle_faults, stage_faults
 from tokka.project_words import nearest
 from tokka.project_yaml import Fault, Location
 from tokka.records import Arm
 
-# A LoRA run outside of this either learns nothing or diverges; usual values are 1e-4 to 5e-4.
-LEARNING_RATES = (1e-6, 5e-3)
 DEFAULT_EXAMPLES = "examples.jsonl"
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]*")
@@ -41,6 +40,7 @@ def check(project: Project, broken: frozenset[Location]) -> tuple[Project, list[
     faults += _control(project, broken)
     for name, arm in project.arms.items():
         faults += _arm(project, name, arm, broken)
+    faults += cycle_faults(project)
     project, without_source = _with_shots(project, broken)
     return project, faults + without_source
 
@@ -140,7 +140,12 @@ def _control(project: Project, broken: frozenset[Location]) -> Iterator[Fault]:
         text = f"is {name!r}, which is no arm (arms: {names}); add the arm {name}: {{}}"
         yield Fault(("policy", "control"), text)
         return
-    changed = {"weights": arm.weights, "retrieval": arm.retrieval, "shots": arm.prompt.shots}
+    changed = {
+        "weights": arm.weights,
+        "choose": arm.choose,
+        "retrieval": arm.retrieval,
+        "shots": arm.prompt.shots,
+    }
     for key in (key for key, value in changed.items() if value):
         place: Location = ("arms", name, "prompt", key) if key == "shots" else ("arms", name, key)
         text = "is set, but this arm is the control, the untouched base model; write the arm as {}"
@@ -153,26 +158,7 @@ def _arm(project: Project, name: str, arm: Arm, broken: frozenset[Location]) -> 
     if arm.retrieval and no_corpus:
         text = "has nothing to search; add corpus: [documents/] to the project"
         yield Fault((*here, "retrieval"), text)
-    sort = kind(project.base_model)
-    if len(arm.weights) > 1:
-        text = f"holds {len(arm.weights)} stages; one finetune stage per arm can be built"
-        yield Fault((*here, "weights"), text)
-    for number, stage in enumerate(arm.weights):
-        spec, place = stage.finetune, (*here, "weights", number, "finetune")
-        if sort in ("endpoint", "gguf"):
-            what = "an HTTP endpoint" if sort == "endpoint" else "a GGUF file"
-            text = f"needs weights that can be trained, and base_model is {what}; "
-            yield Fault(place, text + "use embedded:NAME, hub:OWNER/NAME or a safetensors folder")
-        if not os.path.isfile(project.resolve(spec.data)):
-            text = f"is a file that doesn't exist: {project.resolve(spec.data)}; mend the path"
-            yield Fault((*place, "data"), text)
-        low, high = LEARNING_RATES
-        if not low <= spec.learning_rate <= high:
-            text = f"must be between {low:g} and {high:g} for LoRA, got {spec.learning_rate:g}"
-            yield Fault((*place, "learning_rate"), text)
-        if spec.context == "retrieved" and arm.retrieval is None:
-            text = "is retrieved, but the arm retrieves nothing in the exam; add retrieval: to it"
-            yield Fault((*place, "context"), text)
+    yield from stage_faults(project, name, arm, broken)
     shots_from = arm.prompt.shots_from
     if shots_from and not os.path.isfile(project.resolve(shots_from)):
         text = f"is a file that doesn't exist: {project.resolve(shots_from)}; mend the path"
@@ -181,7 +167,8 @@ def _arm(project: Project, name: str, arm: Arm, broken: frozenset[Location]) -> 
 
 def _with_shots(project: Project, broken: frozenset[Location]) -> tuple[Project, list[Fault]]:
     """Arms with shots but no source take the first fine-tuning data, else `examples.jsonl`."""
-    sources = [stage.finetune.data for arm in project.arms.values() for stage in arm.weights]
+    stages = [stage for arm in project.arms.values() for stage in arm.weights]
+    sources = [stage.finetune.data for stage in stages if stage.finetune is not None]
     if os.path.isfile(project.resolve(DEFAULT_EXAMPLES)):
         sources.append(DEFAULT_EXAMPLES)
     arms, faults = {}, []

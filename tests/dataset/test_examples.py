@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tokka.dataset.examples import fixed_shots, nearest_shots, read_examples
+from tokka.dataset.examples import contradictions, fixed_shots, nearest_shots, read_examples
 from tokka.errors import Mistakes, UsageError
 from tokka.records import Example, Message
 
@@ -82,6 +82,46 @@ def test_every_mistake_is_reported_at_once_with_its_line(tmp_path: Path) -> None
     ]:
         assert expected in text, expected
     assert len(caught.value.items) == 11
+
+
+@pytest.mark.parametrize(
+    ("fields", "reason"),
+    [
+        ({"answer": "答", "finish_reason": "length"}, "finish_reason is 'length'"),
+        ({"answer": "```sql\nselect 1"}, "a code block (```) is opened and not closed"),
+        ({"answer": "第一に、"}, "it ends with '、'"),
+        ({"answer": "first,"}, "it ends with ','"),
+        ({"answer": "限\ufffd"}, "it ends inside a character"),
+    ],
+)
+def test_an_answer_that_shows_its_cut_is_refused(
+    tmp_path: Path, fields: dict[str, str], reason: str
+) -> None:
+    """Cut, it would teach to stop in the middle."""
+    whole = {"question": "問", "answer": "```\nx\n```\nです。", "finish_reason": "stop"}
+    path = write(tmp_path / "e.jsonl", whole, {"id": "e2", "question": "問2", **fields})
+    with pytest.raises(Mistakes) as caught:
+        read_examples(path)
+    assert caught.value.items == [
+        f"example e2: the answer is cut: {reason}; complete the answer, or remove the example "
+        "(e.jsonl:2)"
+    ]
+
+
+def test_contradictions_are_found_one_a_question() -> None:
+    def said(name: str, asked: str, answer: str, **fields: Any) -> Example:
+        turns = (
+            Message(role="user", content=asked), Message(role="assistant", content=answer)
+        )  # fmt: skip
+        return Example(id=name, messages=turns, **fields)
+
+    examples = [
+        said("a", "限度額は", "１００万円"), said("b", "限度額は ", "100万円。"),
+        said("c", "限度額は", "200万円"), said("d", "限度額は", "300万円"),
+        said("e", "締切は", "正午"), said("f", "締切は", "夕方", split="dev"),
+        said("g", "印は", "○"), said("h", "印は", "△"),
+    ]  # fmt: skip
+    assert [(x.id, y.id) for x, y in contradictions(examples)] == [("a", "c"), ("g", "h")]
 
 
 def test_an_empty_or_missing_file_is_refused(tmp_path: Path) -> None:

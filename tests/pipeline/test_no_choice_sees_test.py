@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -134,3 +135,113 @@ def test_another_normalisation_chooses_again_without_asking(
     assert chosen == {"sum"}
     scores = (outcome.results.parent / "scores" / "domain" / "base.jsonl").read_text()
     assert "by sum" in scores and "by tokens" not in scores
+
+
+# ---- the state of the weights --------------------------------------------------------------------
+
+DEV_ROWS = [
+    {"id": "rdev0", "split": "dev", "question": "Which of them swims?", "answer": "a carp"},
+    {"id": "rdev1", "split": "dev", "question": "Which of them is hot?", "answer": "an oven"},
+]
+OPTIONS = {"rdev0": ["a carp", "a wall"], "rdev1": ["a glacier", "an oven"]}
+CHOOSES = {
+    "weights": [
+        {
+            "finetune": {
+                "data": "examples.jsonl", "rank": 8, "alpha": 64, "learning_rate": 5e-3,
+                "epochs": 4, "batch_examples": 4, "checkpoints": 2,
+            }
+        }
+    ],
+    "choose": {"alphas": [0.5, 1.0]},
+    "prompt": {"max_tokens": 6},
+}  # fmt: skip
+
+
+@pytest.fixture
+def choosing(fresh: Path, listener: Any) -> Callable[[], tuple[Path, Any]]:
+    """Chooses the weights of an arm; its folder, and all that the choice says. Nothing but the
+    training is kept from one call to the next."""
+    from tokka.stages import weights_of
+
+    examples = fresh / "examples.jsonl"
+    examples.write_text("".join(examples.read_text().splitlines(True)[:-1]))  # "copied"
+    with (fresh / "exam" / "retention.jsonl").open("a") as file:
+        file.writelines(json.dumps({**r, "choices": OPTIONS[r["id"]]}) + "\n" for r in DEV_ROWS)
+    project = {
+        "name": "p", "language": "en", "base_model": "model/",
+        "exams": {e: {"path": f"exam/{e}.jsonl", "role": e} for e in ("domain", "retention")},
+        "arms": {"base": {"prompt": {"max_tokens": 6}}, "tuned": CHOOSES},
+        "policy": {"max_forgetting": 0.6},
+    }  # fmt: skip
+    (fresh / "tokka.yaml").write_text(json.dumps(project))
+
+    def choose() -> tuple[Path, Any]:
+        for path in (fresh / ".tokka" / "steps").glob("choose-*"):
+            shutil.rmtree(path)
+        shutil.rmtree(fresh / ".tokka" / "batches", ignore_errors=True)
+        build = prepare(load_project(fresh), listener)
+        weights = weights_of(build, build.project.arms["tuned"])
+        assert weights is not None
+        said = {
+            p.name: p.read_bytes() for p in weights.steps[-1].iterdir() if "manif" not in p.name
+        }
+        return weights.steps[-1], said
+
+    return choose
+
+
+def rewrite(folder: Path, exam: str, change: Callable[[int, dict[str, Any]], Any]) -> None:
+    """`change` gives the rows that stand in place of each."""
+    path = folder / "exam" / f"{exam}.jsonl"
+    rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    changed = [new for number, row in enumerate(rows) for new in change(number, row)]
+    path.write_text("".join(json.dumps(row) + "\n" for row in changed), encoding="utf-8")
+
+
+def test_the_chosen_state_knows_nothing_of_the_test(
+    choosing: Callable[[], tuple[Path, Any]], fresh: Path
+) -> None:
+    def other(n: int, row: dict[str, Any]) -> list[dict[str, Any]]:
+        if row["split"] == "dev":
+            return [row]
+        return [{"id": f"new{n}", "split": "test", "question": f"Who sails {n}?", "answer": "all"}]
+
+    def without(n: int, row: dict[str, Any]) -> list[dict[str, Any]]:
+        return [row] * (row["split"] == "dev")
+
+    before = choosing()
+    assert "choice.json" in before[1] and "adapter_model.safetensors" in before[1]
+    for change in (other, without):
+        for exam in ("domain", "retention"):
+            rewrite(fresh, exam, change)
+        assert choosing() == before
+    for folder in (fresh / ".tokka" / "steps").glob("exam-*"):
+        shutil.rmtree(folder)  # of the exams that still had a test
+    assert choosing() == before
+    assert not [
+        word for word in ("new1", "d00", "r00") if word in before[1]["choice.json"].decode()
+    ]
+
+
+def test_development_keys_do_decide(choosing: Callable[[], tuple[Path, Any]], fresh: Path) -> None:
+    def turned(_: int, row: dict[str, Any]) -> list[dict[str, Any]]:
+        return [{**row, "answer": "green"} if row["split"] == "dev" else row]
+
+    folder, said = choosing()
+    rewrite(fresh, "domain", turned)
+    now, other = choosing()
+    assert now != folder
+    taken, retaken = (json.loads(found["choice.json"]) for found in (said, other))
+    assert taken["points"][taken["taken"]]["domain"] == 1.0
+    assert retaken["points"][taken["taken"]]["domain"] == 0.0
+
+
+def test_what_is_examined_is_not_what_chose(
+    choosing: Callable[[], tuple[Path, Any]], fresh: Path, listener: Any
+) -> None:
+    pytest.importorskip("altair")
+    choosing()
+    run(load_project(fresh), listener)
+    asked = set().union(*answered(fresh).values())
+    assert asked == {f"d{n:02}" for n in range(12)} | {f"r{n:02}" for n in range(10)}

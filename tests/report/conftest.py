@@ -15,6 +15,8 @@ from tokka.records import (
     Arm,
     ArmResult,
     Candidate,
+    Choice,
+    ChoicePoint,
     Citation,
     Comparison,
     CorpusCount,
@@ -352,6 +354,35 @@ def make_run(chance=CHANCE) -> Run:
     )
 
 
+def make_choice() -> Choice:
+    """Two checkpoints and the end at two α: the end at α = 0.5 was taken."""
+    held = {"domain": 0.25, "retention": 0.70}
+    found = [
+        (0, 0.0, 0.25, 0.70), (1, 0.5, 0.33, 0.70), (1, 1.0, 0.41, 0.65), (2, 0.5, 0.40, 0.67),
+        (2, 1.0, 0.50, 0.58), (3, 0.5, 0.46, 0.63), (3, 1.0, 0.55, 0.49),
+    ]  # fmt: skip
+    return Choice(
+        points=tuple(
+            ChoicePoint(
+                state=state,
+                alpha=alpha,
+                digest=fingerprint((state, alpha)),
+                scores={"domain": domain, "retention": retention},
+                domain=domain,
+                loss=0.70 - retention,
+            )
+            for state, alpha, domain, retention in found
+        ),
+        taken=5,
+        end=3,
+        max_loss=0.10,
+        met=True,
+        control=held,
+        questions={"domain": 24, "retention": 30},
+        reason="state 3 of 3 at α = 0.5",
+    )
+
+
 def make_results(exams, sittings, values) -> Results:
     margins = {"domain": 0.0, "retention": 0.10}
     arms: list[ArmResult] = []
@@ -390,6 +421,7 @@ def make_results(exams, sittings, values) -> Results:
                     outcome=outcome,
                     reasons=tuple(c.reason for c in comparisons),
                 ),
+                choice=make_choice() if arm.name == "lora" else None,
             )
         )
     passing = [result for result in arms if result.verdict and result.verdict.outcome == "pass"]

@@ -6,7 +6,7 @@ import pytest
 pytest.importorskip("altair")
 pytest.importorskip("vl_convert")
 
-from tokka.report.charts import Dot, ForestRow, Zone, forest, scatter
+from tokka.report.charts import Dot, ForestRow, Trail, Zone, forest, scatter
 
 ROWS = [
     ForestRow("検索", 0.12, 0.04, 0.20, "pass"),
@@ -59,3 +59,36 @@ def test_the_accepted_zone_is_shaded():
     dots = [Dot("rag", -1, 15, 6, 24, "pass", -5, 3)]
     assert "var(--zone)" in scatter(dots, x_title="x", y_title="y", zone=Zone(-10, 0))
     assert "var(--zone)" not in scatter(dots, x_title="x", y_title="y")
+
+
+def lines(svg: str, colour: str) -> list[str]:
+    """The paths of lines in a colour; marks are closed paths and left out."""
+    found = re.findall(rf'<path d="(M[^"]*)" stroke="var\(--{colour}\)"[^>]*>', svg)
+    return [path for path in found if "Z" not in path and "A" not in path]
+
+
+def test_states_are_joined_in_their_order_and_one_is_ringed():
+    dots = [Dot("lora", -5, 15, 6, 24, "pass", -9, -1)]
+    trail = Trail(((0.0, 0.0), (-3.0, 8.0), (-2.0, 4.0)), ((0, 2, 1),), ringed=1)
+    svg = scatter(dots, x_title="x", y_title="y", trails=[trail])
+    (line,) = lines(svg, "muted")
+    places = [float(x) for x, _ in re.findall(r"[ML](-?[\d.]+),(-?[\d.]+)", line)]
+    assert len(places) == 3 and places == sorted(places, reverse=True)
+    circles = re.findall(r'<path transform="translate\(([^)]*)\)" d="[^"]*A[^"]*"[^>]*muted', svg)
+    assert len(circles) == 4 and sorted(map(circles.count, set(circles))) == [1, 1, 2]
+    assert "muted" not in re.sub(r"<(?:text|g)[^>]*>", "", scatter(dots, x_title="", y_title=""))
+
+
+def test_a_mark_far_out_is_still_in_the_frame():
+    trail = Trail(((-60.0, 90.0), (0.0, 0.0)), ((1, 0),), ringed=0)
+    dots = [Dot("lora", -5, 15, 6, 24, "pass", -9, -1)]
+    (line,) = lines(scatter(dots, x_title="x", y_title="y", trails=[trail]), "muted")
+    numbers = [float(n) for n in re.findall(r"-?\d+\.?\d*", line)]
+    assert min(numbers) >= 0 and max(numbers) <= 440
+
+
+def test_the_frontier_is_dashed_and_needs_two_ends():
+    dots = [Dot(f"a{n}", n, -n, -n - 1, -n + 1, "pass", n - 1, n + 1) for n in range(3)]
+    drawn = scatter(dots, x_title="x", y_title="y", frontier=[(0, 0), (2, -2)])
+    assert len(lines(drawn, "ink")) == 1 and "stroke-dasharray" in drawn
+    assert not lines(scatter(dots, x_title="x", y_title="y", frontier=[(0, 0)]), "ink")

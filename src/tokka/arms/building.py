@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 
-from tokka.dataset.examples import fixed_shots, nearest_shots
-from tokka.errors import UsageError
+from tokka.dataset.examples import fixed_shots, nearest_shots, survey
+from tokka.dataset.vetting import LEAVE_OUT
+from tokka.errors import Mistakes, UsageError
 from tokka.models.prompting import compose
 from tokka.models.protocol import Renderer
 from tokka.records import (
@@ -26,7 +28,7 @@ from tokka.records import (
     fingerprint,
 )
 from tokka.retrieval.hybrid import Retriever
-from tokka.training.lessons import Lesson, TooLong, lesson
+from tokka.training.lessons import Lesson, lesson
 
 WITHOUT_GOLD = 0.2  # RAFT (Zhang et al. 2024) keeps the gold document for 80 % of the examples
 
@@ -45,11 +47,16 @@ def lessons_of(
     context_tokens: int,
     retriever: Retriever | None = None,
     progress: Callable[[int], None] | None = None,
+    file: Path | None = None,
 ) -> tuple[list[Lesson], list[Dropped]]:
-    """One lesson per training example, rendered as the exam renders its questions, without shots;
-    and what doesn't fit the context. Raises UsageError where nothing fits."""
+    """One lesson per training example, rendered as the exam renders its questions, without shots.
+
+    An example that doesn't fit the context, or of which nothing would be learnt, is a mistake.
+    Raises Mistakes naming them all, with their lines in `file`; where the stage leaves them out,
+    they are returned, and UsageError is raised if nothing else is left.
+    """
     lessons: list[Lesson] = []
-    dropped: list[Dropped] = []
+    mistakes: list[tuple[str, str]] = []  # example id, reason
     prompt = PromptSpec(system=arm.prompt.system, format=arm.prompt.format)
     for example in examples:
         passages: Sequence[Passage] = ()
@@ -58,18 +65,27 @@ def lessons_of(
         messages = compose(example.messages[:-1], spec=prompt, passages=passages, language=language)
         try:
             answer = example.messages[-1].content
-            lessons.append(lesson(example.id, messages, answer, renderer, context_tokens))
-        except TooLong as error:
-            dropped.append(_too_long(example.id, str(error)))
+            lessons.append(
+                lesson(example.id, messages, answer, renderer, context_tokens, spec.thought)
+            )
+        except UsageError as error:
+            mistakes.append((example.id, str(error)))
         if progress is not None:
             progress(1)
-    if examples and not lessons:
-        raise UsageError(f"arm {arm.name}: no example fits; the first: {dropped[0].reason}")
-    return lessons, dropped
+    if mistakes and not spec.leave_out_mistakes:
+        places = survey(file).places if file is not None else {}
+        raise Mistakes(
+            f"arm {arm.name}: {len(mistakes)} mistakes in {spec.data}; correct them, or "
+            f"{LEAVE_OUT}",
+            [f"{why} ({places.get(name, spec.data)})" for name, why in mistakes],
+        )
+    if mistakes and not lessons:
+        raise UsageError(f"arm {arm.name}: no example can be learnt; the first: {mistakes[0][1]}")
+    return lessons, [_dropped(name, why) for name, why in mistakes]
 
 
-def _too_long(example_id: str, message: str) -> Dropped:
-    reason, _, action = message.partition("; ")
+def _dropped(example_id: str, message: str) -> Dropped:
+    reason, _, action = message.removeprefix(f"example {example_id}: ").partition("; ")
     return Dropped(
         item=f"example {example_id}", reason=reason, stage="finetune", next_action=action
     )

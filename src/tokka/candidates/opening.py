@@ -5,7 +5,7 @@ specialist = open_candidate(candidate, workspace, model, embedder, examples)
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from tokka.candidates.specialist import Shots, Specialist
@@ -39,20 +39,30 @@ def artifact(candidate: Candidate, name: str, workspace: Workspace) -> Path | No
 def open_candidate(
     candidate: Candidate,
     workspace: Workspace,
-    open_model: Callable[[Path | None], LanguageModel],
+    open_model: Callable[[Path | None, Sequence[Path]], LanguageModel],
     open_embedder: Callable[[], Embedder],
     shots: Shots | None = None,
 ) -> Specialist:
-    """Open all parts. `open_model` is given the adapter's folder or None; `shots` picks
-    examples."""
+    """Open all parts. `open_model` is given the folder of the weights that replace the base
+    model's, or None, and those of the adapters; `shots` picks examples."""
     index = artifact(candidate, "index", workspace)
     retriever = None
     spec = candidate.arm.retrieval
     if index is not None and spec is not None:
         retriever = open_index(index, open_embedder() if spec.dense else None)
-    return Specialist(
-        candidate, open_model(artifact(candidate, "adapter", workspace)), retriever, shots
-    )
+    model = open_model(artifact(candidate, "weights", workspace), adapters_of(candidate, workspace))
+    return Specialist(candidate, model, retriever, shots)
+
+
+def adapters_of(candidate: Candidate, workspace: Workspace) -> list[Path]:
+    """The step folders of "adapter", "adapter-2", …, in the order in which they are folded."""
+    found: list[Path] = []
+    while True:
+        name = "adapter" if not found else f"adapter-{len(found) + 1}"
+        folder = artifact(candidate, name, workspace)
+        if folder is None:
+            return found
+        found.append(folder)
 
 
 def asked(text: str) -> Question:

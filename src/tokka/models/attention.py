@@ -68,11 +68,16 @@ def knows(config: Any) -> str:
     """Why a text configuration has to take the plain path; empty where it need not."""
     if config.model_type not in FAMILIES:
         return f"architecture {config.model_type} is not among {', '.join(sorted(FAMILIES))}"
-    if found := _rotations(getattr(config, "rope_parameters", None)) & LENGTH_DEPENDENT:
-        return f"its rotary embedding ({', '.join(found)}) depends on the longest text of a batch"
+    if depends_on_length(config):
+        return "its rotary embedding depends on the longest text of a batch"
     if getattr(config, "use_bidirectional_attention", False):
         return "its attention looks ahead"
     return ""
+
+
+def depends_on_length(config: Any) -> bool:
+    """Whether a text's rotations change with the longest text beside it."""
+    return bool(_rotations(getattr(config, "rope_parameters", None)) & LENGTH_DEPENDENT)
 
 
 def _rotations(rope: Any) -> set[str]:

@@ -12,8 +12,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from tokka.errors import UsageError
-from tokka.models.protocol import Prompt
+from tokka.models.protocol import Prompt, Running
 from tokka.models.rendering import plain
+from tokka.models.thoughts import Thought
 from tokka.records import Message, Messages, fingerprint
 
 
@@ -37,6 +38,9 @@ class MessagesRenderer:
         whole = f"{before}\n\n{text}" if before else text
         return self.prompt((Message(role="user", content=whole),))
 
+    def thinking(self, prompt: Prompt, thought: Thought) -> Prompt:
+        raise hidden("tokenise a thought")
+
     def option(self, text: str, prompt: Prompt) -> tuple[int, ...]:
         raise hidden("tokenise an option")
 
@@ -47,6 +51,9 @@ class MessagesRenderer:
 
     def answer(self, text: str, prompt: Prompt) -> tuple[int, ...]:
         raise hidden("tokenise an answer")
+
+    def running(self, text: str) -> Running:
+        raise hidden("tokenise a document")
 
     def count(self, text: str) -> int:
         """An estimate for budgets: a token per 4 ASCII characters, and one per other character."""

@@ -13,18 +13,26 @@ loading them.
 from __future__ import annotations
 
 import importlib
+import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from tokka.errors import UsageError
+from tokka.errors import IntegrityError, UsageError
 from tokka.models.protocol import LanguageModel
 from tokka.records import fingerprint
 from tokka.store import cache_folder, read_json, sha256_file, write_json
 
 Kind = Literal["embedded", "folder", "hub", "gguf", "endpoint"]
+
+GGUF = "model.gguf"  # of a folder of weights that were quantised
+# Evidence and notes beside a model's files: they say where it came from and decide no answer.
+_EVIDENCE = frozenset(
+    f"{name}.json"
+    for name in ("tokka", "manifest", "training", "speed", "trouble", "merge", "quantise", "choice")
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,21 +110,42 @@ def digest(reference: str, path: Path | None, language: str) -> str:
     endpoint = kind(reference) == "endpoint"
     if path is None:
         return fingerprint(["endpoint", reference])
+    if not endpoint:
+        return digest_of(path, language)
     files = [path] if path.is_file() else _decisive(path)
-    names = [
-        (p.name, _cached_sha256(p)) for p in files if not (endpoint and p.suffix == ".safetensors")
-    ]
-    if endpoint:
-        return fingerprint(["endpoint", reference, names, language])
-    return fingerprint(["model", names, language])
+    names = [(p.name, _cached_sha256(p)) for p in files if p.suffix != ".safetensors"]
+    return fingerprint(["endpoint", reference, names, language])
+
+
+def digest_of(path: Path, language: str) -> str:
+    """SHA-256 over the files of a model's folder or GGUF file."""
+    files = [path] if path.is_file() else _decisive(path)
+    return fingerprint(["model", [(p.name, _cached_sha256(p)) for p in files], language])
+
+
+def adapted_digest(before: str, adapter: Path) -> str:
+    """The digest of weights once `adapter` is folded into those whose digest is `before`.
+
+    Of its config PEFT writes lists in any order. How the base was rounded while it was trained
+    decides too (see `nf4`).
+    """
+    config = {
+        key: sorted(value, key=str) if isinstance(value, list) else value
+        for key, value in read_json(adapter / "adapter_config.json").items()
+    }
+    files = [(p.name, _cached_sha256(p)) for p in sorted(adapter.glob("*.safetensors"))]
+    return fingerprint(["adapter", before, files, config, rounding(adapter)])
+
+
+def rounding(adapter: Path) -> str:
+    """How the base was quantised when this adapter was trained; empty where it wasn't."""
+    path = adapter / "training.json"
+    return str(read_json(path).get("quantisation") or "") if path.is_file() else ""
 
 
 def _decisive(folder: Path) -> list[Path]:
-    return sorted(
-        p
-        for p in folder.iterdir()
-        if p.suffix in {".safetensors", ".json", ".model", ".jinja"} and p.name != "tokka.json"
-    )
+    kinds = {".safetensors", ".json", ".model", ".jinja", ".gguf"}
+    return sorted(p for p in folder.iterdir() if p.suffix in kinds and p.name not in _EVIDENCE)
 
 
 def _cached_sha256(path: Path) -> str:
@@ -135,7 +164,8 @@ def open_model(
     *,
     root: Path = Path(),
     language: str = "en",
-    adapter: Path | None = None,
+    weights: Path | None = None,
+    adapters: Sequence[Path] = (),
     dtype: str | None = None,
     threads: int | None = None,
     endpoint: EndpointOptions | None = None,
@@ -143,8 +173,12 @@ def open_model(
 ) -> LanguageModel:
     """Open any model. Weights are read only from safetensors and GGUF, custom code never runs.
 
-    `dtype` is "bfloat16" where nothing is said (float32 for tests of exactness). Raises UsageError
-    for what can't be opened, MissingExtra where a library is missing.
+    `weights` is a folder that stands in place of the reference's own weights: safetensors, or
+    `model.gguf` and the tokenizer's files. `adapters` are folded in, in their order; each names in
+    its `training.json` the digest of what it was trained on, and IntegrityError is raised where
+    that isn't what it would be folded into. `dtype` is "bfloat16" where nothing is said (float32
+    for tests of exactness). Raises UsageError for what can't be opened, MissingExtra where a
+    library is missing.
     """
     sort = kind(reference)
     if sort == "endpoint":
@@ -168,17 +202,20 @@ def open_model(
         )
     from tokka.models.safety import refuse_unsafe
 
-    path = locate(reference, root, notice)
+    path = weights or locate(reference, root, notice)
+    if (path / GGUF).is_file():
+        sort, path = "gguf", path / GGUF
     refuse_unsafe(path)
-    name = digest(reference, path, language)
+    name = digest_of(path if weights is None else weights, language)
     if sort == "gguf":
-        if adapter is not None:
+        if adapters:
             raise UsageError(
                 "a .gguf model takes no adapter; train on the safetensors it came from"
             )
         from tokka.models.llamacpp import open_llamacpp
 
-        return open_llamacpp(path, open_renderer(path, language), name, threads=threads)
+        renderer = open_renderer(path if weights is None else weights, language)
+        return open_llamacpp(path, renderer, name, threads=threads)
     from tokka.extras import require
 
     torch = require("torch", extra="local")
@@ -187,17 +224,34 @@ def open_model(
         torch.set_num_threads(threads)
     from tokka.models.torch_model import TorchModel, load_module
 
-    if adapter is not None:
+    for adapter in adapters:
         refuse_unsafe(adapter)
-        name = fingerprint([name, sorted((p.name, sha256_file(p)) for p in _decisive(adapter))])
-    _quiet()
+        refuse_foreign(adapter, name)
+        name = adapted_digest(name, adapter)
+    quiet()
     return TorchModel(
-        load_module(path, dtype or "bfloat16", adapter),
+        load_module(path, dtype or "bfloat16", adapters),
         open_renderer(path, language),
         name=reference,
         digest=name,
         notice=notice,
     )
+
+
+def refuse_foreign(adapter: Path, before: str) -> None:
+    """Raise IntegrityError unless `adapter` was trained on the weights with the digest `before`.
+
+    Folded into other weights of the same shape, an adapter gives a model that answers, and answers
+    wrongly, without a word.
+    """
+    evidence = adapter / "training.json"
+    trained_on = read_json(evidence).get("base_digest") if evidence.is_file() else None
+    if trained_on != before:
+        said = f"on the weights {trained_on}" if trained_on else "on weights that it doesn't name"
+        raise IntegrityError(
+            f"{adapter}: this adapter was trained {said} and would be folded into {before}; give "
+            "it the base model that it was trained on, or delete that folder and run again"
+        )
 
 
 def open_renderer(path: Path, language: str) -> Any:
@@ -207,7 +261,7 @@ def open_renderer(path: Path, language: str) -> Any:
     transformers = require("transformers", extra="local")
     from tokka.models.rendering import TokenRenderer
 
-    _quiet()
+    quiet()
     where: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
     if path.is_file():
         tokenizer = transformers.AutoTokenizer.from_pretrained(
@@ -218,9 +272,11 @@ def open_renderer(path: Path, language: str) -> Any:
     return TokenRenderer(tokenizer, language)
 
 
-def _quiet() -> None:
+def quiet() -> None:
     """Progress bars of our own are enough."""
-    logging: Any = importlib.import_module("transformers.utils.logging")
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
+    # Where PEFT finds bitsandbytes, that asks for a package which would look on a hub.
+    logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
+    theirs: Any = importlib.import_module("transformers.utils.logging")
+    theirs.set_verbosity_error()
+    theirs.disable_progress_bar()
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")

@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, Self
 
+from tokka.models.thoughts import Thought
 from tokka.records import HashKind, Messages
 
 
@@ -49,6 +50,15 @@ class Prompt:
     text: str = ""
     lead: str = ""
     verbatim: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """A text by itself. `before`: BOS where the tokenizer wants one, else nothing. `ids`: the text
+    and EOS, where the tokenizer has one; empty for a text of no tokens."""
+
+    before: tuple[int, ...]
+    ids: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +120,9 @@ class Renderer(Protocol):
 
     def prompt(self, messages: Messages) -> Prompt: ...
 
+    # The prompt behind a thought, where its answer begins.
+    def thinking(self, prompt: Prompt, thought: Thought) -> Prompt: ...
+
     # A whole text to be continued; `before` comes from an arm. `scored`: its answers are scored.
     def completion(
         self, text: str, *, delimiter: str = "", before: str = "", scored: bool = False
@@ -119,6 +132,7 @@ class Renderer(Protocol):
         self, prompts: Sequence[Prompt], texts: Sequence[Sequence[str]]
     ) -> list[tuple[tuple[int, ...], ...]]: ...  # all options of all prompts at once
     def answer(self, text: str, prompt: Prompt) -> tuple[int, ...]: ...  # with its end of turn
+    def running(self, text: str) -> Running: ...  # a whole document, as pretraining reads it
     def count(self, text: str) -> int: ...  # tokens of a bare text
     def decode(self, ids: Sequence[int]) -> str: ...
     @property

@@ -25,7 +25,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from tokka.errors import UsageError
-from tokka.models.protocol import Prompt
+from tokka.models.protocol import Prompt, Running
+from tokka.models.thoughts import Thought, is_emptied, named_in, opened
 from tokka.records import Message, Messages, canonical_json
 
 ANSWER_LABEL = {"ja": "答え：", "en": "Answer:"}
@@ -82,6 +83,7 @@ class TokenRenderer:
             key=lambda t: (-len(t), t),
         )
         self._openings = {token[:2] for token in self._specials}
+        self._tags = named_in(str(tokenizer.chat_template or ""))
         self._end_of_turn = self._template_end() if self.chat_template else ""
         eos = tokenizer.eos_token_id
         if eos is None and not self.chat_template:
@@ -89,6 +91,7 @@ class TokenRenderer:
                 "tokenizer: no EOS token, so an answer could never end; set eos_token in "
                 "tokenizer_config.json"
             )
+        self._eos_id: int | None = None if eos is None else int(eos)
         self._end_ids = (
             tuple(self._encode(self._end_of_turn)) if self.chat_template else (int(eos),)
         )
@@ -117,7 +120,29 @@ class TokenRenderer:
         """Ids up to where the answer begins, BOS exactly once."""
         text = self.text(messages)
         (ids,) = self._encode_prompts([text])
-        return Prompt(ids, messages, hash_ids(ids), "tokens", text, self._lead())
+        return Prompt(ids, messages, hash_ids(ids), "tokens", text, self._lead(text))
+
+    def thinking(self, prompt: Prompt, thought: Thought) -> Prompt:
+        """The prompt behind a thought, up to where the answer begins: the prompt's own ids first.
+
+        The thought stands in the tags that the chat template names, else in its own. Raises
+        UsageError where the prompt ends with an empty thought, and none is asked for.
+        """
+        if is_emptied(prompt.text):
+            raise UsageError(
+                "the chat template switches thinking off with an empty thought, so a thought "
+                "behind it would be learnt and never asked for; set thought: drop"
+            )
+        tags = self._tags or thought.tags
+        said = self._defuse(thought.text)
+        begin = prompt.lead + tags.begin
+        if opened(prompt.text) is not None:
+            begin, said = "", said.lstrip("\n")
+        said = begin + said + tags.end + thought.space
+        (ids,) = self._encode_prompts([prompt.text + said])
+        if ids[: len(prompt.ids)] != prompt.ids:
+            ids = prompt.ids + self._alone(said)
+        return Prompt(ids, prompt.messages, hash_ids(ids), "tokens", prompt.text + said)
 
     def completion(
         self, text: str, *, delimiter: str = "", before: str = "", scored: bool = False
@@ -172,6 +197,13 @@ class TokenRenderer:
         """An answer with its end of turn: what training teaches. It begins with `option`'s ids."""
         return self.option(text, prompt) + self._end_ids
 
+    def running(self, text: str) -> Running:
+        """A document by itself, as pretraining reads it; special tokens in it are only text."""
+        (ids,) = self._encode_prompts([self._defuse(text)])
+        before = 1 if self._wants_bos else 0
+        end = () if self._eos_id is None else (self._eos_id,)
+        return Running(ids[:before], ids[before:] + end if ids[before:] else ())
+
     def count(self, text: str) -> int:
         return len(self._encode(text))
 
@@ -182,8 +214,12 @@ class TokenRenderer:
         """Each token as readable text, special tokens included: for `tokka check`."""
         return [str(self._tokenizer.decode([i], skip_special_tokens=False)) for i in ids]
 
-    def _lead(self) -> str:
-        return "" if self.chat_template else answer_lead(self.language)
+    def _lead(self, prompt: str) -> str:
+        """Where the template opens a thought, an answer without one closes it."""
+        if not self.chat_template:
+            return answer_lead(self.language)
+        tags = opened(prompt)
+        return "" if tags is None else f"\n{tags.end}\n\n"
 
     def _after(self, prompt: Prompt, whole: tuple[int, ...], answer: str) -> tuple[int, ...]:
         start = len(prompt.ids)
@@ -250,6 +286,12 @@ class TokenRenderer:
         prompt = self._templated([user], generate=True)
         turn = [user, {"role": "assistant", "content": _SENTINEL}]
         full = self._templated(turn, generate=False)
+        tags = opened(prompt)
+        if tags is not None and not full.startswith(prompt + _SENTINEL):
+            # DeepSeek-R1's prompt opens a thought that its finished turns leave out, or show empty.
+            prompt = prompt[: prompt.rindex(tags.begin)]
+            before = full.removeprefix(prompt).partition(_SENTINEL)[0]
+            prompt += before if is_emptied(before) else ""
         if not full.startswith(prompt + _SENTINEL):
             raise UsageError(
                 "chat template: a finished conversation doesn't begin with its own generation "

@@ -27,6 +27,7 @@ from tokka.models.attention import Decoder, Prefix, knows, turning_length
 from tokka.models.batches import shared_prefix, truncate
 from tokka.models.generation import Scheduler, Writer, choose
 from tokka.models.head import head_of, log_probabilities
+from tokka.models.opening import quiet, rounding
 from tokka.models.protocol import (
     Capabilities,
     GenerateRequest,
@@ -407,14 +408,19 @@ def _positions(config: Any) -> int:
     )
 
 
-def load_module(folder: Path, dtype: str, adapter: Path | None = None) -> Any:
-    """A causal language model from safetensors, with a LoRA adapter folded in where one is given.
+def load_module(
+    folder: Path, dtype: str, adapters: Sequence[Path] = (), *, device: str | None = None
+) -> Any:
+    """A causal language model from safetensors, with LoRA adapters folded in, in their order.
 
-    The fold happens here and nowhere else, so what is examined is what is served.
+    The fold happens here and nowhere else, so what is examined is what is served. An adapter that
+    was trained on weights rounded to NF4 is folded into the same rounded weights. `device` None: a
+    GPU where there is one.
     """
     from transformers import AutoModelForCausalLM
 
     warnings.filterwarnings("ignore", category=FutureWarning, module=r"transformers\.")
+    quiet()
     module: Any = AutoModelForCausalLM.from_pretrained(
         str(folder),
         dtype=getattr(torch, dtype),
@@ -422,10 +428,12 @@ def load_module(folder: Path, dtype: str, adapter: Path | None = None) -> Any:
         trust_remote_code=False,
         use_safetensors=True,
     )
-    if adapter is not None:
+    for adapter in adapters:
         from peft import PeftModel
 
+        if rounding(adapter) == "nf4":
+            from tokka.models.nf4 import dequantised
+
+            module = dequantised(module)
         module = PeftModel.from_pretrained(module, str(adapter)).merge_and_unload(safe_merge=True)
-    if torch.cuda.is_available():
-        module = module.to("cuda")
-    return module
+    return module.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))

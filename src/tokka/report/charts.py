@@ -62,6 +62,16 @@ class Dot:
 
 
 @dataclass(frozen=True, slots=True)
+class Trail:
+    """Small marks joined by lines, such as the states of one training; each of `lines` runs through
+    places of `marks`, and the mark at `ringed` was taken."""
+
+    marks: tuple[tuple[float, float], ...]
+    lines: tuple[tuple[int, ...], ...]
+    ringed: int
+
+
+@dataclass(frozen=True, slots=True)
 class Zone:
     """What the policy accepts: right of `x` and above `y`."""
 
@@ -129,12 +139,17 @@ def scatter(
     y_title: str,
     zone: Zone | None = None,
     x_from_zero: bool = False,
+    trails: Sequence[Trail] = (),
+    frontier: Sequence[tuple[float, float]] = (),
 ) -> str:
-    """Dots with interval crosses and names beside them; `zone` shades what the policy accepts."""
+    """Dots with interval crosses and names beside them; `zone` shades what the policy accepts.
+    `frontier` is joined by a dashed line, from left to right."""
     alt = require("altair", extra="report")
     left, plot, right, height, top = 58, WIDTH - 58 - 16, 16, 270, 28
     xs = [v for d in dots for v in (d.x, d.x_low, d.x_high) if v is not None]
     ys = [v for d in dots for v in (d.y_low, d.y_high)]
+    small = [mark for trail in trails for mark in trail.marks]
+    xs, ys = xs + [mark[0] for mark in small], ys + [mark[1] for mark in small]
     if zone:
         xs, ys = [*xs, zone.x, 0.0], [*ys, zone.y, 0.0]
     x_domain = limits([0.0, *xs] if x_from_zero else xs, floor=0.0 if x_from_zero else None)
@@ -170,6 +185,10 @@ def scatter(
             .mark_rect(color=HEX["zone"], opacity=1)
             .encode(x=alt.X("x:Q"), x2="x2:Q", y=alt.Y("y:Q"), y2="y2:Q")
         )
+    if len(frontier) > 1:
+        layers.append(_line(alt, frontier, HEX["ink"], strokeDash=[5, 4], strokeWidth=1.2))
+    for trail in trails:
+        layers += _trail(alt, trail)
     layers += [
         base.mark_rule(strokeWidth=1.5, opacity=0.65).encode(
             x=alt.X("x:Q"), y=alt.Y("y_low:Q"), y2="y_high:Q", color=_colour(alt)
@@ -197,6 +216,32 @@ def scatter(
             .encode(x="x:Q", y="y:Q", text="text:N")
         )
     return _svg(alt, layers, plot, height, left, right, top, bottom=46)
+
+
+def _trail(alt: Any, trail: Trail) -> list[Any]:
+    """Hollow, so that a dot below can be seen; thin, so that no line is taken for an interval."""
+    lines = [[trail.marks[place] for place in line] for line in trail.lines]
+    layers = [_line(alt, line, HEX["muted"], strokeWidth=1) for line in lines if len(line) > 1]
+    data = [{"x": x, "y": y} for x, y in dict.fromkeys(trail.marks)]
+    taken = [dict(zip("xy", trail.marks[trail.ringed], strict=True))]
+    for values, area, width in ((data, 26, 1.2), (taken, 150, 1.8)):
+        layers.append(
+            alt.Chart(alt.InlineData(values=values))
+            .mark_point(
+                shape="circle", filled=False, size=area, strokeWidth=width, color=HEX["muted"]
+            )
+            .encode(x=alt.X("x:Q"), y=alt.Y("y:Q"))
+        )
+    return layers
+
+
+def _line(alt: Any, points: Sequence[tuple[float, float]], colour: str, **style: Any) -> Any:
+    values = [{"x": x, "y": y, "order": order} for order, (x, y) in enumerate(points)]
+    return (
+        alt.Chart(alt.InlineData(values=values))
+        .mark_line(color=colour, **style)
+        .encode(x=alt.X("x:Q"), y=alt.Y("y:Q"), order=alt.Order("order:Q"))
+    )
 
 
 def _axis(alt: Any, title: str, domain: list[float], upright: bool = False) -> Any:

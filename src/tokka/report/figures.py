@@ -5,11 +5,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from tokka.records import Comparison, Exam, Interval, Results
-from tokka.report.charts import Dot, ForestRow, Mark, Zone, forest, margin_text, scatter
+from tokka.records import Choice, ChoicePoint, Comparison, Exam, Interval, Results
+from tokka.report.charts import Dot, ForestRow, Mark, Trail, Zone, forest, margin_text, scatter
 from tokka.report.numbers import (
     MISSING,
     bounds,
@@ -23,7 +23,7 @@ from tokka.report.numbers import (
     typographic,
 )
 from tokka.report.standing import Standing, first_exam
-from tokka.report.texts import LANGUAGES, both, exam_label, same, text
+from tokka.report.texts import LANGUAGES, both, exam_label, join, same, text
 
 Said = dict[str, str]
 
@@ -123,6 +123,8 @@ def _mark(row: Standing) -> Mark:
 def _gain_and_loss(
     results: Results, rows: tuple[Standing, ...], domain: Exam, retention: Exam
 ) -> Figure:
+    """Learning against forgetting: arms by the questions that judge them, and the states that were
+    chosen from by the development questions."""
     dots = [Dot(row.arm, 0.0, 0.0, 0.0, 0.0, "control", 0.0, 0.0) for row in rows if row.is_control]
     table: list[tuple[Said, ...]] = []
     zone: Zone | None = None
@@ -150,6 +152,17 @@ def _gain_and_loss(
                 same(f"{points(loss.effect)} {points_bounds(loss.low, loss.high)}"),
             )
         )
+    chosen = [(row.arm, row.choice) for row in rows if table and row.choice]
+    trails = []
+    for arm, choice in chosen:
+        changes = [_change(choice, point, retention, domain) for point in choice.points]
+        marks = tuple((100 * kept, 100 * gained) for kept, gained in changes)
+        trails.append(Trail(marks, trail_lines(choice), choice.taken))
+        for place, (kept, gained) in enumerate(changes):
+            name = both("scatter_state", arm=arm, state=state_name(choice, place))
+            if place == choice.taken:
+                name = both("scatter_taken", state=name)
+            table.append((name, same(points(gained)), same(points(kept))))
 
     def draw(language: str) -> str:
         return scatter(
@@ -157,10 +170,12 @@ def _gain_and_loss(
             x_title=text("scatter_x", language, exam=retention.name),
             y_title=text("scatter_y", language, exam=domain.name),
             zone=zone,
+            trails=trails,
+            frontier=frontier([(dot.x, dot.y) for dot in dots]),
         )
 
     return Figure(
-        caption=both("scatter_caption"),
+        caption=_learning_caption(rows, domain, bool(chosen)),
         svg={language: draw(language) for language in LANGUAGES} if table else {},
         header=(
             both("arm"),
@@ -169,6 +184,83 @@ def _gain_and_loss(
         ),
         rows=tuple(table),
     )
+
+
+def frontier(marks: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
+    """The marks that none of the others equals or beats in both directions, from left to right
+    (Pareto)."""
+    found: list[tuple[float, float]] = []
+    for mark in sorted(set(marks), key=lambda mark: (-mark[0], -mark[1])):
+        if not found or mark[1] > found[-1][1]:
+            found.append(mark)
+    return found[::-1]
+
+
+def trail_lines(choice: Choice) -> tuple[tuple[int, ...], ...]:
+    """Places of the points to be joined: from the start through the states, for each α; where the
+    end is the only state, from the start through the α."""
+    places = range(len(choice.points))
+    start = tuple(i for i in places if choice.points[i].state == 0)
+    learnt = [i for i in places if choice.points[i].state > 0]
+    if {choice.points[i].state for i in learnt} == {choice.end}:
+        return ((*start, *learnt),)
+    alphas = sorted({choice.points[i].alpha for i in learnt})
+    return tuple(
+        (*start, *(i for i in learnt if choice.points[i].alpha == alpha)) for alpha in alphas
+    )
+
+
+def state_name(choice: Choice, place: int) -> Said:
+    """A state that was chosen from, in words."""
+    point = choice.points[place]
+    if point.state == 0:
+        return both("state_start")
+    alpha = f"{point.alpha:g}"
+    if point.state == choice.end:
+        return both("state_end", alpha=alpha)
+    return both("state_kept", number=point.state, alpha=alpha)
+
+
+def choice_notes(rows: tuple[Standing, ...]) -> list[Said]:
+    """One sentence for each arm whose state was chosen: which, by how many questions, and whether
+    it keeps to what may be lost."""
+    notes = []
+    for row in rows:
+        if row.choice is None:
+            continue
+        choice, point = row.choice, row.choice.points[row.choice.taken]
+        key = "choice_taken" if choice.met else "choice_missed"
+        if point.loss is None:
+            key = "choice_unguarded"
+        notes.append(
+            both(
+                key,
+                arm=row.arm,
+                state=state_name(choice, choice.taken),
+                states=sum(one.alpha > 0 for one in choice.points),
+                questions=count(sum(choice.questions.values())),
+                domain=percent(point.domain),
+                change=points(-point.loss) if point.loss is not None else "",
+                allowed=points(-choice.max_loss),
+            )
+        )
+    return notes
+
+
+def _change(
+    choice: Choice, point: ChoicePoint, retention: Exam, domain: Exam
+) -> tuple[float, float]:
+    kept, gained = (
+        point.scores[exam.name] - choice.control[exam.name] for exam in (retention, domain)
+    )
+    return kept, gained
+
+
+def _learning_caption(rows: tuple[Standing, ...], domain: Exam, chosen: bool) -> Said:
+    splits = {s.split for row in rows if (s := row.sitting(domain))}
+    split = both("split_dev" if splits == {"dev"} else "split_test")
+    caption, states = both("scatter_caption", split=split), both("scatter_states")
+    return {each: join([caption[each], states[each] if chosen else ""], each) for each in LANGUAGES}
 
 
 def _quality(

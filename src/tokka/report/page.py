@@ -19,13 +19,19 @@ from tokka.records import (
     Dropped,
     Exam,
     Form,
+    MergeSpec,
     PositionBias,
+    PreferSpec,
+    PretrainSpec,
+    QuantiseSpec,
     Reproduction,
     Results,
+    StageSpec,
     Timing,
+    TrainingSpec,
 )
 from tokka.report import numbers
-from tokka.report.figures import cell, effect_figures, tradeoff_figures
+from tokka.report.figures import cell, choice_notes, effect_figures, tradeoff_figures
 from tokka.report.standing import Standing, first_exam, standings
 from tokka.report.texts import CATALOGUE, LANGUAGES, both, exam_label, same, shown_language, text
 from tokka.report.verdict import reading, verdict_text
@@ -83,6 +89,7 @@ def page_values(
         "order_as_given": _order_as_given(results, rows),
         "effects": effect_figures(results, rows),
         "tradeoffs": tradeoff_figures(results, rows),
+        "choices": choice_notes(rows),
         "dropped": _dropped(results.corpus.dropped),
         "shade": lambda share: f"shade-{max(0, min(10, round(10 * share)))}",
     }
@@ -140,12 +147,9 @@ def _recorded(results: Results) -> dict[str, str] | None:
 def made_of(arm: Arm, language: str) -> str:
     """The three slots of an arm in words: weights, prompt, retrieval."""
     parts: list[str] = []
-    for stage in arm.weights:
-        tune = stage.finetune
-        words = text("configuration_finetune", language, rank=tune.rank, data=tune.data)
-        if tune.context == "retrieved":
-            words += " " + text("configuration_context", language)
-        parts.append(words)
+    parts += [_stage(stage.spec, language) for stage in arm.weights]
+    if arm.choose:
+        parts.append(text("configuration_choose", language))
     if arm.prompt.system:
         parts.append(text("configuration_system", language))
     if arm.prompt.shots:
@@ -155,6 +159,37 @@ def made_of(arm: Arm, language: str) -> str:
         ways = " + ".join(text(way, language) for way in used)
         parts.append(text("configuration_retrieval", language, k=arm.retrieval.top_k, ways=ways))
     return " · ".join(parts) or text("configuration_none", language)
+
+
+def _stage(spec: StageSpec, language: str) -> str:
+    if isinstance(spec, QuantiseSpec):
+        return text("configuration_quantise", language, type=spec.type.upper())
+    if isinstance(spec, MergeSpec):
+        if spec.arms:
+            joined = " + ".join(spec.arms)
+            return text("configuration_join", language, method=spec.method.upper(), arms=joined)
+        return text(f"configuration_{spec.method}", language, alpha=f"{spec.alpha:g}")
+    method = _method(spec, language)
+    if isinstance(spec, PretrainSpec):
+        data = ", ".join(spec.data) or text("configuration_corpus", language)
+        key = "configuration_scratch" if spec.scratch else "configuration_pretrain"
+        return text(key, language, method=method, data=data)
+    if isinstance(spec, PreferSpec):
+        objective = spec.objective.upper()
+        return text(
+            "configuration_prefer", language, objective=objective, method=method, data=spec.data
+        )
+    words = text("configuration_finetune", language, method=method, data=spec.data)
+    if spec.context == "retrieved":
+        words += " " + text("configuration_context", language)
+    return words
+
+
+def _method(spec: TrainingSpec, language: str) -> str:
+    if spec.method == "full":
+        return text("configuration_full", language)
+    kind = {"lora": "LoRA", "qlora": "QLoRA"}[spec.method]
+    return f"{kind} r{spec.rank}" + " rsLoRA" * spec.rslora + " DoRA" * spec.dora
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,18 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from tokka.records import Arm, Comparison, Exam, Interval, Outcome, Results, Role, Sitting, Timing
+from tokka.records import (
+    Arm,
+    Choice,
+    Comparison,
+    Exam,
+    Interval,
+    Outcome,
+    Results,
+    Role,
+    Sitting,
+    Timing,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +35,7 @@ class Standing:
     sittings: Mapping[str, Sitting]
     comparisons: Mapping[str, Comparison]
     timing: Timing | None
+    choice: Choice | None = None
 
     def primary(self, exam: Exam | None) -> Interval | None:
         sitting = self.sitting(exam)
@@ -71,6 +83,7 @@ def standings(results: Results, timings: Mapping[str, Timing]) -> tuple[Standing
             sittings={sitting.exam: sitting for sitting in result.sittings},
             comparisons={comparison.exam: comparison for comparison in result.comparisons},
             timing=timings.get(result.arm.name),
+            choice=result.choice,
         )
         for result in results.arms
     ]

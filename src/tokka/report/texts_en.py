@@ -116,7 +116,17 @@ EN: dict[str, str] = {
     "wrong; an error makes a sitting incomplete, and it then has no score.",
     "configuration_prompt": "{shots} worked examples",
     "configuration_retrieval": "{k} passages ({ways})",
-    "configuration_finetune": "LoRA rank {rank} on {data}",
+    "configuration_finetune": "{method} on {data}",
+    "configuration_pretrain": "continued pretraining ({method}) on {data}",
+    "configuration_scratch": "pretraining from scratch on {data}",
+    "configuration_prefer": "{objective} ({method}) on {data}",
+    "configuration_full": "all weights",
+    "configuration_fold": "adapter folded in",
+    "configuration_wise-ft": "WiSE-FT, α = {alpha}",
+    "configuration_join": "{method} of {arms}",
+    "configuration_quantise": "GGUF {type}",
+    "configuration_choose": "state chosen by development questions",
+    "configuration_corpus": "the corpus",
     "configuration_context": "with retrieved passages",
     "configuration_system": "system text",
     "configuration_none": "the untouched base model",
@@ -132,8 +142,28 @@ EN: dict[str, str] = {
     "forest_margin_gain": "required {margin}",
     "forest_margin_loss": "permitted {margin}",
     "tradeoffs": "What it costs to be better",
-    "scatter_caption": "Gain against forgetting: up is better in the domain, right is less lost. "
-    "The shaded area is what the policy accepts, if the whole cross lies in it.",
+    "scatter_caption": "Learning and forgetting: up is better in the domain, right is less lost. "
+    "Large marks with crosses are arms, by {split}; the dashed line joins those that no other arm "
+    "equals or beats in both. The shaded area is what the policy accepts, if the whole cross lies "
+    "in it.",
+    "scatter_states": "Small joined marks are states of an arm's weights, by development "
+    "questions; the ringed one was taken.",
+    "scatter_state": "{arm} (development): {state}",
+    "scatter_taken": "{state} (taken)",
+    "split_test": "test questions",
+    "split_dev": "development questions",
+    "state_start": "before its last stage",
+    "state_kept": "checkpoint {number}, α = {alpha}",
+    "state_end": "end of training, α = {alpha}",
+    "choice_taken": "{arm}: of {states} states, {questions} development questions chose {state}: "
+    "{domain} in the domain, and a change of {change} points where most is lost; {allowed} are "
+    "allowed. No test question was used.",
+    "choice_missed": "{arm}: none of {states} states keeps to the {allowed} points that are "
+    "allowed. {questions} development questions chose the one that loses least, {state}: {domain} "
+    "in the domain, and a change of {change} points. No test question was used.",
+    "choice_unguarded": "{arm}: of {states} states, {questions} development questions chose "
+    "{state}: {domain} in the domain. No retention exam guarded against forgetting. No test "
+    "question was used.",
     "scatter_x": "change on {exam} (points)",
     "scatter_y": "gain on {exam} (points)",
     "seconds_caption": "Quality against time: score on {exam} by seconds per answer (one machine; "

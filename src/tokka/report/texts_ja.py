@@ -117,7 +117,17 @@ JA: dict[str, str] = {
     "エラーがあれば試験は未完了となり、得点は出しません。",
     "configuration_prompt": "例示{shots}件",
     "configuration_retrieval": "検索{k}件（{ways}）",
-    "configuration_finetune": "LoRA（ランク{rank}、{data}）",
+    "configuration_finetune": "{method}（{data}）",
+    "configuration_pretrain": "継続事前学習（{method}、{data}）",
+    "configuration_scratch": "ゼロからの事前学習（{data}）",
+    "configuration_prefer": "{objective}（{method}、{data}）",
+    "configuration_full": "全重み",
+    "configuration_fold": "アダプターを統合",
+    "configuration_wise-ft": "WiSE-FT（α = {alpha}）",
+    "configuration_join": "{method}（{arms}）",
+    "configuration_quantise": "GGUF {type}",
+    "configuration_choose": "開発用の設問で選んだ状態",
+    "configuration_corpus": "文書",
     "configuration_context": "検索結果つきで学習",
     "configuration_system": "システム文",
     "configuration_none": "未調整の基盤モデル",
@@ -133,8 +143,27 @@ JA: dict[str, str] = {
     "forest_margin_gain": "必要 {margin}",
     "forest_margin_loss": "許容 {margin}",
     "tradeoffs": "向上の代償",
-    "scatter_caption": "向上と忘却：上ほど専門で優れ、右ほど失うものが少ないことを示します。"
-    "十字の全体が網かけの中にあれば、判定基準を満たします。",
+    "scatter_caption": "学習と忘却：上ほど専門で優れ、右ほど失うものが少ないことを示します。"
+    "十字のついた大きな印は各方式（{split}による）です。破線は、両方の軸で並ぶか上回る"
+    "方式がほかにないものを結びます。十字の全体が網かけの中にあれば、判定基準を満たします。",
+    "scatter_states": "線で結んだ小さな印は、方式の重みの途中の状態（開発用の設問による）で、"
+    "輪で囲んだものを採用しました。",
+    "scatter_state": "{arm}（開発用の設問）：{state}",
+    "scatter_taken": "{state}（採用）",
+    "split_test": "テスト用の設問",
+    "split_dev": "開発用の設問",
+    "state_start": "最後の段階の前",
+    "state_kept": "途中の状態{number}、α = {alpha}",
+    "state_end": "学習の終わり、α = {alpha}",
+    "choice_taken": "{arm}：{states}個の状態から、開発用の設問{questions}問により「{state}」を"
+    "採用しました。専門の得点は{domain}、低下が最も大きい試験での変化は {change} ポイント"
+    "（許容 {allowed}）です。テスト用の設問は使っていません。",
+    "choice_missed": "{arm}：{states}個の状態のどれも、許容される {allowed} ポイントに収まりません"
+    "でした。開発用の設問{questions}問により、低下が最も小さい「{state}」を採用しました。"
+    "専門の得点は{domain}、変化は {change} ポイントです。テスト用の設問は使っていません。",
+    "choice_unguarded": "{arm}：{states}個の状態から、開発用の設問{questions}問により「{state}」を"
+    "採用しました。専門の得点は{domain}です。忘却を見る試験はありません。"
+    "テスト用の設問は使っていません。",
     "scatter_x": "{exam} での変化（ポイント）",
     "scatter_y": "{exam} での向上（ポイント）",
     "seconds_caption": "品質と時間：{exam} の得点と1回答あたりの秒数"
