@@ -23,8 +23,9 @@ from transformers import Gemma3ForCausalLM, Gemma3TextConfig
 from tokka.models.protocol import ScoreRequest
 from tokka.models.torch_model import TorchModel
 from tokka.records import FinetuneSpec
-from tokka.training.finetune import finetune
 from tokka.training.lessons import Lesson
+from tokka.training.start import Start
+from tokka.training.training import train
 
 
 class Words:
@@ -127,7 +128,8 @@ def main() -> None:
     print(f"ours {own_seconds:.2f} s; float32 differs by {worst:.1e} a token at most")
     draw = random.Random(1)
     lessons = [
-        Lesson(str(i), tuple(draw.randrange(10, 4096) for _ in range(160)), 128) for i in range(256)
+        Lesson(str(i), tuple(draw.randrange(10, 4096) for _ in range(160)), ((128, 160),))
+        for i in range(256)
     ]
     with tempfile.TemporaryDirectory() as folder:
         module.save_pretrained(f"{folder}/base")
@@ -136,13 +138,12 @@ def main() -> None:
             spec = spec.model_copy(update={"max_train_tokens": 8192, "batch_tokens": 1024})
         clock: list[tuple[float, int]] = []
         Path(f"{folder}/adapter").mkdir()
-        finetune(
+        train(
             Path(f"{folder}/adapter"),
-            Path(f"{folder}/base"),
-            "random",
+            Start(Path(f"{folder}/base"), "random"),
             lessons,
             spec,
-            lambda n, loss: clock.append((time.perf_counter(), n)),
+            progress=lambda n, _: clock.append((time.perf_counter(), n)),
         )
     seconds = clock[-1][0] - clock[0][0]
     speed = sum(n for _, n in clock[1:]) / seconds

@@ -172,7 +172,7 @@ def _process_facts() -> Facts:
 
     torch = sys.modules.get("torch")
     facts: Facts = {"versions": {}}
-    for name in ("torch", "transformers", "lm_eval", "xllamacpp", "tokka"):
+    for name in ("torch", "transformers", "peft", "trl", "lm_eval", "xllamacpp", "tokka"):
         try:
             facts["versions"][name] = metadata.version(name)
         except metadata.PackageNotFoundError:

@@ -1,9 +1,9 @@
-"""An environment of its own for lm-evaluation-harness, made on first use and kept.
+"""Environments of their own for the peers, made on first use and kept.
 
-constraints.txt → a Python that has lm-eval and the torch that tokka itself is tested with. Whoever
-has one already names it: TOKKA_LM_EVAL_PYTHON=/path/to/bin/python.
+constraints.txt → a Python that has the peer and the torch that tokka itself is tested with. Whoever
+has one already names it: TOKKA_LM_EVAL_PYTHON=/path/to/bin/python, TOKKA_TRL_PYTHON, ….
 
->>> python_of_the_peer()
+>>> python_of_the_peer(TRL)
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 from measuring import say
@@ -20,46 +21,68 @@ from tokka.store import cache_folder, locked, write_text
 VERSION = "0.4.13"
 NAMED = "TOKKA_LM_EVAL_PYTHON"
 CONSTRAINTS = Path(__file__).parents[1] / "constraints.txt"
-_ASK = "import importlib.metadata as m; print(m.version('lm-eval'), m.version('torch'))"
 
 
-def python_of_the_peer() -> str:
-    """The Python to run the harness with. Ends the program where there is none."""
-    if named := os.environ.get(NAMED):
-        _check(named, f"{NAMED}: ")
+@dataclass(frozen=True)
+class Peer:
+    """`package` and `version` as pip knows them, `wanted` what is installed; `named` is the
+    variable that names a Python."""
+
+    title: str
+    package: str
+    version: str
+    wanted: tuple[str, ...]
+    named: str
+
+
+LM_EVAL = Peer("lm-evaluation-harness", "lm-eval", VERSION, (f"lm-eval[hf]=={VERSION}",), NAMED)
+TRL = Peer(
+    "TRL", "trl", "1.16.0", ("trl==1.16.0", "peft", "torch", "transformers"), "TOKKA_TRL_PYTHON"
+)
+
+
+def python_of_the_peer(peer: Peer = LM_EVAL) -> str:
+    """The Python to run the peer with. Ends the program where there is none."""
+    if named := os.environ.get(peer.named):
+        _check(peer, named, f"{peer.named}: ")
         return named
-    folder = cache_folder() / "benchmarks" / f"lm-eval-{VERSION}-python{sys.version_info.minor}"
+    name = f"{peer.package}-{peer.version}-python{sys.version_info.minor}"
+    folder = cache_folder() / "benchmarks" / name
     python = str(folder / ("Scripts" if os.name == "nt" else "bin") / "python")
     finished = folder / "finished"
     with locked(folder.with_name(folder.name + ".lock")):
         if not finished.exists():
-            _make(folder, python)
-            write_text(finished, VERSION + "\n")
-    _check(python, "")
+            _make(peer, folder, python)
+            write_text(finished, peer.version + "\n")
+    _check(peer, python, "")
     return python
 
 
-def _make(folder: Path, python: str) -> None:
-    say(f"installing lm-evaluation-harness {VERSION} in {folder} (once, some minutes)")
+def _make(peer: Peer, folder: Path, python: str) -> None:
+    say(f"installing {peer.title} {peer.version} in {folder} (once, some minutes)")
     pip = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-    wanted = ["--constraint", str(CONSTRAINTS), f"lm-eval[hf]=={VERSION}"]
+    wanted = ["--constraint", str(CONSTRAINTS), *peer.wanted]
     for command in ([sys.executable, "-m", "venv", "--clear", str(folder)], [*pip, *wanted]):
         made = subprocess.run(command, capture_output=True, text=True)
         if made.returncode:
             sys.exit(
                 f"{' '.join(command)} failed:\n{made.stderr[-2000:]}\n"
-                f"make an environment with lm-eval[hf]=={VERSION} and name its Python: {NAMED}=…"
+                f"make an environment with {' '.join(peer.wanted)} and name its Python: "
+                f"{peer.named}=…"
             )
 
 
-def _check(python: str, place: str) -> None:
+def _check(peer: Peer, python: str, place: str) -> None:
+    ask = f"import importlib.metadata as m; print(m.version({peer.package!r}), m.version('torch'))"
     try:
-        said = subprocess.run([python, "-c", _ASK], capture_output=True, text=True)
+        said = subprocess.run([python, "-c", ask], capture_output=True, text=True)
     except OSError as error:
         sys.exit(f"{place}{python} can't be started ({error}); correct the path")
     versions = said.stdout.split()
-    if said.returncode or versions[0] != VERSION:
+    if said.returncode or versions[0] != peer.version:
+        has = f"{peer.package} {versions[0]}" if versions else f"no {peer.package}"
+        wanted = " ".join(f"'{one}'" for one in peer.wanted)
         sys.exit(
-            f"{place}{python} has {'lm-eval ' + versions[0] if versions else 'no lm-eval'}, wanted "
-            f"is {VERSION}; install it: {python} -m pip install 'lm-eval[hf]=={VERSION}'"
+            f"{place}{python} has {has}, wanted is {peer.version}; install it: {python} -m pip "
+            f"install {wanted}"
         )

@@ -63,6 +63,18 @@ def jsquad(folder: Path) -> list[Row]:
     return rows
 
 
+def jsquad_articles(folder: Path) -> list[str]:
+    """The articles that JSQuAD's validation questions are about: their paragraphs, a line each."""
+    articles = []
+    for whole in jglue(folder, "jsquad", "valid"):
+        for article in whole["data"]:
+            paragraphs = [
+                p["context"].rpartition("[SEP]")[2].strip() for p in article["paragraphs"]
+            ]
+            articles.append("\n".join(paragraphs))
+    return articles
+
+
 def lawqa(folder: Path) -> list[Row]:
     rows: list[Row] = json.loads(_text(_find(folder, r"(^|/)selection\.json$")))["samples"]
     return rows

@@ -435,3 +435,190 @@ def test_a_quantised_gguf_is_written_out_again_in_bf16(
     assert written.fields["llama.small"].types == [kinds.ARRAY, kinds.UINT8]
     assert written.fields["general.file_type"].contents() == gguf.LlamaFileType.MOSTLY_BF16
     assert written.fields["tokenizer.ggml.tokens"].contents() == ["a", "b"]
+
+
+# ---- training -----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def asked(module: Callable[[str], Any]) -> list[Any]:
+    """Two questions on each of 30 passages."""
+    asked = module("train_work").Asked
+    return [
+        asked(f"資料{'円' * n}。", f"{word}はいつですか。", f"{word}の正午")
+        for n in range(1, 31)
+        for word in ("締切", "融資")
+    ]
+
+
+def test_heldout_pairs_are_about_other_passages_and_only_the_answer_is_learnt(
+    module: Callable[[str], Any], asked: list[Any], make_tokenizer: Callable[..., Any]
+) -> None:
+    pytest.importorskip("torch")
+    from tokka.models.rendering import TokenRenderer
+
+    renderer = TokenRenderer(make_tokenizer(), "ja")
+    work = module("train_work").short_answers("x", asked, renderer, train=40, heldout=7)
+    assert (len(work.train), len(work.heldout)) == (40, 7)
+
+    def passages(pairs: Any) -> set[str]:
+        return {renderer.decode(pair.ids[: pair.start]).split("質")[0] for pair in pairs}
+
+    assert not passages(work.train) & passages(work.heldout)
+    for pair in (*work.train, *work.heldout):
+        assert renderer.decode(pair.ids[pair.start :]).endswith("正午")
+        assert pair.ids[-1] in renderer.stop_ids
+    with pytest.raises(SystemExit, match="99 pairs were wanted, 52 are there; take fewer"):
+        module("train_work").short_answers("x", asked, renderer, train=99, heldout=7)
+
+
+def test_windows_have_one_length_and_heldout_ones_come_from_other_texts(
+    module: Callable[[str], Any], make_tokenizer: Callable[..., Any]
+) -> None:
+    pytest.importorskip("torch")
+    from tokka.models.rendering import TokenRenderer
+
+    renderer = TokenRenderer(make_tokenizer(), "ja")
+    texts = [word * 70 for word in ("締切", "融資", "資料", "質問", "万円")]
+    cut = module("train_work").running_text
+    work = cut("x", texts, renderer, train=3, heldout=2, window=16)
+    assert {len(pair.ids) for pair in (*work.train, *work.heldout)} == {16}
+    assert {pair.start for pair in work.train} == {1}
+
+    def words(pairs: Any) -> set[str]:
+        return {renderer.decode(pair.ids[2:4]) for pair in pairs}
+
+    assert not words(work.train) & words(work.heldout)
+    with pytest.raises(SystemExit, match="take fewer"):
+        cut("x", texts, renderer, train=300, heldout=2, window=16)
+
+
+def test_without_data_the_projects_own_example_is_asked_about(module: Callable[[str], Any]) -> None:
+    title, asked, texts = module("train_work").read(None)
+    assert title == "examples/aoba"
+    assert len(asked) > 160
+    assert asked[0].passage in texts
+    assert asked[0].answer
+
+
+def test_the_peer_and_tokka_train_on_the_same_texts_and_the_line_has_every_figure(
+    module: Callable[[str], Any],
+    asked: list[Any],
+    tiny_folder: Path,
+    make_tokenizer: Callable[..., Any],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for needed in ("torch", "peft", "trl"):
+        pytest.importorskip(needed)
+    from tokka.models.rendering import TokenRenderer
+
+    benchmark, work = module("train_vs_trl"), module("train_work")
+    renderer = TokenRenderer(make_tokenizer(), "ja")
+    works = {
+        "lora": work.short_answers("x", asked, renderer, train=12, heldout=3),
+        "pretrain": work.running_text(
+            "x", ["締切と融資の資料" * 40] * 4, renderer, train=14, heldout=2, window=16
+        ),
+    }
+    size = benchmark.Size(
+        *(12, 3, 14, 2, 2, 2, 2), ("options",), ("compact", "compact, packed"), ("pretrain",)
+    )
+
+    def in_this_process(command: list[str], job: Any, environment: Any) -> Any:
+        assert "OMP_NUM_THREADS" not in environment
+        name = Path(command[-1]).stem
+        if name == "train_roofline":
+            monkeypatch.setattr(module(name), "SIDE", 64)
+            monkeypatch.setattr(module(name), "SECONDS", 0.01)
+        found = module(name).work({**job, "dtype": "float32"})
+        return json.loads(json.dumps({**found, "device": "cpu", "threads": 1, "versions": {}}))
+
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    monkeypatch.setattr(benchmark, "run", in_this_process)
+    monkeypatch.setattr(benchmark, "BATCH_TOKENS", 120)
+    measured = benchmark.compare(works, size, str(tiny_folder), sys.executable)
+    found = benchmark.summary(measured)
+    assert list(found)[:7] == [
+        *("ratio_lora", "ratio_lora_tuned_peer", "ratio_pretrain", "heldout_loss_ours"),
+        *("heldout_loss_peer", "peak_memory_ratio", "roofline_share"),
+    ]
+    runs, losses = measured["runs"], measured["losses"]
+    assert runs["documented"]["partial"]
+    assert set(losses["lora"]) >= {"before", "tokka", measured["tuned"]}
+    assert "documented" not in losses["lora"], "it trained on a part"
+    for method, name in (("lora", "tokka"), ("pretrain", "tokka pretrain")):
+        trained = runs[name]
+        assert trained["tokens_in_all"] == works[method].tokens
+        assert losses[method][name] < losses[method]["before"]
+    assert losses["lora"][measured["tuned"]] < losses["lora"]["before"]
+    shown = benchmark.report(measured)
+    assert "GFLOP a token" in shown
+    assert "tried, compact, packed" in shown
+
+
+def test_a_text_more_or_a_token_less_gives_no_ratio(module: Callable[[str], Any]) -> None:
+    work = module("train_work")
+    digest = module("train_peer").digest
+    check = module("train_vs_trl").check_same_work
+    pairs = (work.Pair((1, 2, 3), 2), work.Pair((4, 5), 1))
+    whole = work.Work("x", pairs, ())
+    seen = [digest(pair.ids) for pair in pairs]
+    found = {"name": "y", "partial": False, "tokens_in_all": 5, "learnt_in_all": 2}
+    check({**found, "seen": seen}, whole)
+    check(found, whole)
+    check({**found, "seen": seen[:1], "partial": True, "tokens_in_all": 3}, whole)
+    with pytest.raises(SystemExit, match="trained on 1 texts, 0 of them not in the work of 2"):
+        check({**found, "seen": seen[:1]}, whole)
+    with pytest.raises(SystemExit, match="trained on 3 texts, 0 of them"):
+        check({**found, "seen": [*seen, seen[0]]}, whole)
+    with pytest.raises(SystemExit, match="1 of them not in the work"):
+        check({**found, "seen": [digest([9])], "partial": True}, whole)
+    with pytest.raises(SystemExit, match=r"5 tokens and learnt 3; the work has 5 and 2"):
+        check({**found, "learnt_in_all": 3}, whole)
+
+
+def test_a_training_is_timed_from_the_end_of_its_first_step(module: Callable[[str], Any]) -> None:
+    speed = module("train_vs_trl").speed
+    assert speed({"ends": [50.0, 52.0, 54.0], "tokens": [1000, 300, 100, 999]}) == 100.0
+    with pytest.raises(SystemExit, match="1 steps are too few"):
+        speed({"ends": [1.0], "tokens": [10]})
+
+
+def test_the_roofline_counts_what_a_small_model_multiplies(module: Callable[[str], Any]) -> None:
+    torch = pytest.importorskip("torch")
+    from torch.utils.flop_counter import FlopCounterMode
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    roofline = module("train_roofline")
+    config = LlamaConfig(
+        hidden_size=32,
+        intermediate_size=48,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        vocab_size=64,
+        attn_implementation="eager",
+    )
+    ids = torch.arange(12)[None]
+    with FlopCounterMode(display=False) as counter:
+        LlamaForCausalLM(config)(input_ids=ids, labels=ids).loss.backward()
+    terms = roofline.required(config, [[ids[0].tolist(), 0]], None)
+    # torch counts all keys, seen or not.
+    terms["attention"] *= 12 * 12 / (12 * 13 / 2)
+    assert sum(terms.values()) == pytest.approx(counter.get_total_flops(), rel=0.01)
+    lora = roofline.required(config, [[ids[0].tolist(), 10]], 4)
+    assert lora["body"] == pytest.approx(terms["body"] * 4 / 6)
+    assert lora["head"] == 4 * 64 * 32 * 2
+    assert lora["adapters"] == 6 * 12 * 4 * 2 * (2 * 32 + 2 * 48 + 32 + 32 + 2 * 80 + 80)
+
+
+def test_a_sliding_window_hides_keys_from_the_roofline(module: Callable[[str], Any]) -> None:
+    from types import SimpleNamespace
+
+    config = SimpleNamespace(
+        layer_types=["full_attention", "sliding_attention"], sliding_window=3, num_hidden_layers=2
+    )
+    whole, slid = 1 + 2 + 3 + 4 + 5, 1 + 2 + 3 + 3 + 3
+    assert module("train_roofline").visible_keys(config, 5) == whole + slid
+    config.layer_types = None
+    assert module("train_roofline").visible_keys(config, 5) == 2 * whole
