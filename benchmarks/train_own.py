@@ -55,6 +55,7 @@ def work(job: Facts) -> Facts:
         "tokens": tokens,
         "learnt_in_all": told["supervised_tokens"],
         "tokens_in_all": told["tokens"],
+        "read_in_all": told["read_tokens"],
         "steps": told["steps"],
         "seconds": seconds,
         "peak_bytes": peak_bytes(),

@@ -346,7 +346,8 @@ def summary(measured: Facts) -> Facts:
         "heldout_loss_ours": round(losses["lora"]["tokka"], 4),
         "heldout_loss_peer": round(losses["lora"][peer], 4),
         "peak_memory_ratio": round(own["peak_bytes"] / documented["peak_bytes"], 3),
-        "roofline_share": round(speed(own) / roof["lora"]["tokens_per_second"], 3),
+        "roofline_share": round(roofline_share(own, roof["lora"], measured["roof"]["rate"]), 3),
+        "read_share": round(own["read_in_all"] / own["tokens_in_all"], 3),
         "ratio_lora_options": round(speed(own) / speed(runs[measured["options"]]), 2),
         "tuned_peer": measured["tuned"],
         "heldout_loss_before": round(losses["lora"]["before"], 4),
@@ -358,9 +359,18 @@ def summary(measured: Facts) -> Facts:
             runs["tokka pretrain"]["peak_bytes"] / runs[usual]["peak_bytes"], 3
         ),
         "pretrain_roofline_share": round(
-            speed(runs["tokka pretrain"]) / roof["pretrain"]["tokens_per_second"], 3
+            roofline_share(runs["tokka pretrain"], roof["pretrain"], measured["roof"]["rate"]), 3
         ),
     }
+
+
+def roofline_share(run: Facts, roof: Facts, rate: float) -> float:
+    """Arithmetic that tokka did over what the machine could have done in the time: tokens that
+    lessons of a batch share are read once and counted once."""
+    shared = run["read_in_all"] / run["tokens_in_all"]
+    terms = roof["terms"]
+    needed = shared * (sum(terms.values()) - terms["head"]) + terms["head"]
+    return float(speed(run) * needed / roof["tokens"] / rate)
 
 
 def report(measured: Facts) -> str:

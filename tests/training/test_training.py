@@ -29,6 +29,7 @@ from tokka.records import (
     TrainingSpec,
 )
 from tokka.training.lessons import Lesson, lesson, plan_batches
+from tokka.training.packing import pack
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("peft", reason="needs tokka[train]")
@@ -157,6 +158,7 @@ def test_the_evidence_says_what_was_done(trained: Path, lessons: list[Lesson]) -
         "lessons": 4 * len(lessons),
         "examples": len(lessons),
         "tokens": sum(len(item.ids) for item in used),
+        "read_tokens": sum(len(pack([lessons[i] for i in batch]).ids) for batch in plan),
         "replay_tokens": 0,
         "supervised_tokens": sum(len(item.ids) - item.start for item in used),
         "packed": True,

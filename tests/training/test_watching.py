@@ -112,6 +112,23 @@ def test_the_share_of_the_roofline_is_told_where_the_machine_was_measured(
     assert set(speed["energy"]) == {"joules", "counters", "reason"}
 
 
+def test_shared_tokens_are_arithmetic_once_and_no_program_is_faster_than_the_machine(
+    base: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def share(flops: float, read_tokens: int | None) -> float | None:
+        monkeypatch.setattr(watching, "kept_machine", lambda _: SimpleNamespace(flops=flops))
+        made = Watch(
+            LESSONS, PLAN, SPEC, base, "float32", None, lambda _: None, read_tokens=read_tokens
+        )
+        run(made, clock, range(3))
+        return made.roofline_share
+
+    whole, half = share(1e9, None), share(1e9, 41)
+    assert whole is not None and half is not None
+    assert 0.4 * whole < half < whole
+    assert share(0.9e9 * whole, None) is None  # it was measured while others kept it busy
+
+
 @pytest.mark.parametrize(
     ("told", "worth", "measured"), [(True, 0, 1), (True, 1e30, 0), (False, 0, 0)]
 )

@@ -32,6 +32,7 @@ from tokka.records import TrainingSpec
 from tokka.store import replace_folder, write_json, write_text
 from tokka.training.adapters import alpha_of, save_adapter, with_adapter
 from tokka.training.lessons import Lesson, plan_batches
+from tokka.training.packing import pack
 from tokka.training.pulling import Origin
 from tokka.training.start import Start
 
@@ -79,7 +80,8 @@ def train(
     checkpoints = folder / "checkpoints"
     keep = _states(folder, model, start, spec, steps)
     told = None if rank else progress
-    watch = Watch(every, plan, spec, start.base, dtype, told, keep, processes)
+    read_tokens = sum(_read_tokens([every[i] for i in batch], packed) for batch in plan)
+    watch = Watch(every, plan, spec, start.base, dtype, told, keep, processes, read_tokens)
     trainer = Steps(
         model=model,
         args=_arguments(checkpoints, spec, steps),
@@ -108,6 +110,7 @@ def train(
         "lessons": len(used),
         "examples": len({item.example_id for item in used}),
         "tokens": sum(len(item.ids) for item in used),
+        "read_tokens": read_tokens,
         "replay_tokens": sum(len(item.ids) for item in used if item.origin == "replay"),
         "supervised_tokens": sum(item.supervised for item in used),
         "parameters": sum(p.numel() for p in model.parameters() if p.requires_grad),
@@ -118,6 +121,11 @@ def train(
         evidence["quantisation"] = "nf4"
     write_json(folder / "training.json", evidence)
     shutil.rmtree(checkpoints, ignore_errors=True)
+
+
+def _read_tokens(batch: Sequence[Lesson], packed: bool) -> int:
+    """Of a batch, without what its lessons share."""
+    return len(pack(batch).ids) if packed else sum(len(item.ids) for item in batch)
 
 
 def _place_among_processes() -> tuple[int, int]:

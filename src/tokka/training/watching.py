@@ -42,12 +42,14 @@ class Watch(TrainerCallback):
         progress: Callable[[int, str], None] | None,
         keep: Callable[[int], None],
         processes: int = 1,
+        read_tokens: int | None = None,
     ) -> None:
+        """`read_tokens`: how many tokens are computed, where lessons share some."""
         each = [sum(len(lessons[i].ids) for i in batch) for batch in plan]
         size = spec.accumulate * processes
         self._tokens = [sum(each[i : i + size]) for i in range(0, len(each), size)]
         self._progress, self._keep = progress, keep
-        self._needed = _operations(base, spec, lessons, plan)
+        self._needed = _operations(base, spec, lessons, plan, read_tokens)
         self._flops = self._roofline(dtype)
         self._losses: list[float] = []
         self._done = self._first = 0
@@ -93,8 +95,9 @@ class Watch(TrainerCallback):
         pace = self.tokens_per_second
         if pace:
             note += f" · {pace:,.0f} tokens/s"
-            if self._flops:
-                note += f" · {pace * self._needed / self._flops:.0%} of roofline"
+            share = self.roofline_share
+            if share is not None:
+                note += f" · {share:.0%} of roofline"
         return note
 
     @property
@@ -102,16 +105,23 @@ class Watch(TrainerCallback):
         fresh = sum(self._tokens[self._first : self._done])
         return fresh / self._seconds if self._seconds else 0.0
 
+    @property
+    def roofline_share(self) -> float | None:
+        """None where the machine's rate isn't known, or was taken while others kept it busy: no
+        program is faster than the machine."""
+        if not self._flops:
+            return None
+        share = self.tokens_per_second * self._needed / self._flops
+        return share if share <= 1 else None
+
     def speed(self) -> dict[str, Any]:
         """What a rerun may not repeat. `seconds` since the last start, `roofline_share` of the
         machine's rate of matrix products (None where that was not measured)."""
-        share = None
-        if self._flops:
-            share = round(self.tokens_per_second * self._needed / self._flops, 4)
+        share = self.roofline_share
         return {
             "seconds": round(self._seconds, 3),
             "tokens_per_second": round(self.tokens_per_second, 1),
-            "roofline_share": share,
+            "roofline_share": None if share is None else round(share, 4),
             "energy": self._meter.reading().as_json(),
         }
 
@@ -126,13 +136,19 @@ class Watch(TrainerCallback):
 
 
 def _operations(
-    base: Path, spec: TrainingSpec, lessons: Sequence[Lesson], plan: Sequence[Sequence[int]]
+    base: Path,
+    spec: TrainingSpec,
+    lessons: Sequence[Lesson],
+    plan: Sequence[Sequence[int]],
+    read_tokens: int | None,
 ) -> float:
-    """Floating-point operations that a token of this training needs."""
+    """Floating-point operations that a token of this training needs; shared ones need them once."""
     used = [lessons[i] for batch in plan for i in batch]
     tokens = sum(len(item.ids) for item in used)
+    read = read_tokens or tokens
     supervised = sum(item.supervised for item in used)
-    return flops_per_token(shape_of(base), spec, supervised / tokens, tokens / len(used))
+    each = flops_per_token(shape_of(base), spec, supervised / read, tokens / len(used))
+    return each * read / tokens
 
 
 def trackers(folder: Path) -> list[Any]:
