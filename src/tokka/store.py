@@ -15,12 +15,14 @@ from __future__ import annotations
 import contextlib
 import fnmatch
 import functools
+import gzip
 import hashlib
 import json
 import os
 import shutil
 import tempfile
 import time
+import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,7 +30,7 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from tokka.errors import IntegrityError, TokkaError
+from tokka.errors import IntegrityError, TokkaError, UsageError
 from tokka.records import canonical_json, fingerprint
 
 R = TypeVar("R", bound=BaseModel)
@@ -72,6 +74,22 @@ def write_json(path: Path, value: Any) -> None:
 def write_records(path: Path, records: Iterable[BaseModel]) -> None:
     """One JSON record a line."""
     write_text(path, "".join(record.model_dump_json() + "\n" for record in records))
+
+
+def read_text(path: Path, what: str) -> str:
+    """A text file, gzipped or not, in UTF-8 or cp932. Raises UsageError naming `what` it is."""
+    try:
+        data = path.read_bytes()
+        if data[:2] == b"\x1f\x8b":
+            data = gzip.decompress(data)
+    except (OSError, EOFError, zlib.error) as error:
+        raise UsageError(f"{what}: can't read {path}: {error}; check the file") from error
+    for encoding in ("utf-8-sig", "cp932"):
+        try:
+            return data.decode(encoding)
+        except UnicodeDecodeError:
+            continue
+    raise UsageError(f"{what}: {path.name} is neither UTF-8 nor cp932; save it as UTF-8")
 
 
 def read_json(path: Path) -> Any:

@@ -326,3 +326,26 @@ def test_chained_arms_are_examined_and_served(
         assert said.code == 0, said.err
     build = prepare(load_project(shared), listener)
     assert list(load_candidate(build, "a").artifacts) == ["adapter", "adapter-2"]
+
+
+def test_all_weights_are_trained_twice_and_carry_nothing_of_the_step_between(
+    builds: Callable[..., Build],
+) -> None:
+    build = builds(twice=[FULL, FULL])
+    first, second = _twice(build)
+    for folder in (first, second):
+        build.workspace.check(folder)  # every byte, against its manifest
+    learnt = {"curve.jsonl", "dropped.jsonl", "manifest.json", "speed.json", "training.json"}
+    for folder in (first, second):
+        assert {p.name for p in folder.iterdir() if p.is_file()} - learnt == {
+            p.name for p in (build.project.root / "model").iterdir() if p.is_file()
+        }
+    told = json.loads((second / "training.json").read_text())
+    assert told["base_digest"] != json.loads((first / "training.json").read_text())["base_digest"]
+
+
+def _twice(build: Build) -> tuple[Path, Path]:
+    found = weights_of(build, build.project.arms["twice"])
+    assert found is not None
+    one, two = found.steps
+    return one, two

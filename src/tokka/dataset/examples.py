@@ -11,12 +11,10 @@ split, finish_reason. All mistakes in a file are reported at once, with their li
 from __future__ import annotations
 
 import difflib
-import gzip
 import hashlib
 import json
 import re
 import unicodedata
-import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +22,7 @@ from typing import Any, Literal
 
 from tokka.errors import Mistakes, UsageError
 from tokka.records import Example, Message, Messages, fingerprint
+from tokka.store import read_text
 
 # One similarity for each text, higher is nearer: (question, texts) → scores.
 Similarity = Callable[[str, Sequence[str]], Sequence[float]]
@@ -79,7 +78,7 @@ def survey(path: Path) -> Surveyed:
     found: list[tuple[str, Example]] = []
     unreadable: list[str] = []
     mistakes: list[Mistake] = []
-    for line, text in enumerate(_read(path).split("\n"), 1):
+    for line, text in enumerate(read_text(path, "example").split("\n"), 1):
         if not text.strip():
             continue
         wrong: list[str] = []
@@ -324,18 +323,3 @@ def _said(example: Example) -> str:
 def _pairs(text: str) -> set[str]:
     folded = "".join(re.findall(r"\w", unicodedata.normalize("NFKC", text).casefold()))
     return {folded[i : i + 2] for i in range(len(folded) - 1)}
-
-
-def _read(path: Path) -> str:
-    try:
-        data = path.read_bytes()
-        if data[:2] == b"\x1f\x8b":
-            data = gzip.decompress(data)
-    except (OSError, EOFError, zlib.error) as error:
-        raise UsageError(f"example: can't read {path}: {error}; check the file") from error
-    for encoding in ("utf-8-sig", "cp932"):
-        try:
-            return data.decode(encoding)
-        except UnicodeDecodeError:
-            continue
-    raise UsageError(f"example: {path.name} is neither UTF-8 nor cp932; save it as UTF-8")

@@ -12,11 +12,9 @@ once, with their lines.
 from __future__ import annotations
 
 import difflib
-import gzip
 import json
 import re
 import unicodedata
-import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +23,7 @@ from typing import Any
 from tokka.dataset import decontamination
 from tokka.errors import Mistakes, UsageError
 from tokka.records import Dropped, Example, Message, Messages, Objective, Preference, fingerprint
+from tokka.store import read_text
 
 _ASKS = ("messages", "question", "prompt")
 _SINGLE = (("answer", "desirable"), ("completion", "label"))
@@ -49,7 +48,7 @@ def read_preferences(path: Path, objective: Objective) -> list[Preference]:
     """
     found: list[tuple[int, Preference]] = []
     mistakes: list[str] = []
-    for line, text in enumerate(_read(path).split("\n"), 1):
+    for line, text in enumerate(read_text(path, "preference").split("\n"), 1):
         if not text.strip():
             continue
         wrong: list[str] = []
@@ -71,7 +70,7 @@ def read_preferences(path: Path, objective: Objective) -> list[Preference]:
 
 def places(path: Path) -> list[str]:
     """File and line of each preference of a file without mistakes, in its order."""
-    lines = enumerate(_read(path).split("\n"), 1)
+    lines = enumerate(read_text(path, "preference").split("\n"), 1)
     return [f"{path.name}:{line}" for line, text in lines if text.strip()]
 
 
@@ -294,18 +293,3 @@ def _answers(preference: Preference) -> list[str]:
 
 def _same(text: str) -> str:
     return re.sub(r"\s+", " ", unicodedata.normalize("NFKC", text)).strip()
-
-
-def _read(path: Path) -> str:
-    try:
-        data = path.read_bytes()
-        if data[:2] == b"\x1f\x8b":
-            data = gzip.decompress(data)
-    except (OSError, EOFError, zlib.error) as error:
-        raise UsageError(f"preference: can't read {path}: {error}; check the file") from error
-    for encoding in ("utf-8-sig", "cp932"):
-        try:
-            return data.decode(encoding)
-        except UnicodeDecodeError:
-            continue
-    raise UsageError(f"preference: {path.name} is neither UTF-8 nor cp932; save it as UTF-8")

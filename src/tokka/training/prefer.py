@@ -157,20 +157,9 @@ def _save(model: Any, folder: Path, job: Job) -> None:
 
         save_adapter(model, folder)
         return
-    import torch
+    from tokka.training.weights_files import write_trained
 
-    from tokka.training.weights_files import write_model
-
-    config = json.loads((job.start.base / "config.json").read_text(encoding="utf-8"))
-    kind = getattr(torch, str(config.get("dtype") or config.get("torch_dtype") or "bfloat16"))
-    trained = {p: p.data for p in model.parameters()}
-    try:
-        for parameter, data in trained.items():
-            parameter.data = data.to(kind)
-        write_model(folder, model, job.start.base)
-    finally:
-        for parameter, data in trained.items():
-            parameter.data = data
+    write_trained(folder, model, job.start.base)
 
 
 # ---- along the way ------------------------------------------------------------------------------

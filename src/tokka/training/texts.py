@@ -12,10 +12,8 @@ a document's last window and no other: a cut is no end. No torch here.
 from __future__ import annotations
 
 import dataclasses
-import gzip
 import hashlib
 import json
-import zlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +25,7 @@ from tokka.errors import Mistakes, UsageError
 from tokka.models.prompting import compose
 from tokka.models.protocol import Renderer
 from tokka.records import Document, Example, Message, Messages, PromptSpec
+from tokka.store import read_text
 from tokka.training.lessons import Lesson, lesson
 
 _ENDS, _SPACED_ENDS, _CLOSERS = "。．！？｡", ".!?", "」』）)】〕》〉］]”’\"'"  # 3.5 is no end
@@ -166,7 +165,9 @@ def _rows(path: Path) -> General:
     examples: list[Example] = []
     mistakes: list[str] = []
     # Not splitlines(): U+2028 may stand inside a JSON string.
-    for number, line in enumerate(_read(path).split("\n"), 1):
+    for number, line in enumerate(
+        read_text(path, "general text").replace("\r\n", "\n").replace("\r", "\n").split("\n"), 1
+    ):
         if not line.strip():
             continue
         place = f"{path.name}:{number}"
@@ -227,15 +228,4 @@ def _document(name: str, text: str, source: str) -> Document:
 
 
 def _read(path: Path) -> str:
-    try:
-        data = path.read_bytes()
-        if data[:2] == b"\x1f\x8b":
-            data = gzip.decompress(data)
-    except (OSError, EOFError, zlib.error) as error:
-        raise UsageError(f"general text: can't read {path}: {error}; check the file") from error
-    for encoding in ("utf-8-sig", "cp932"):
-        try:
-            return data.decode(encoding).replace("\r\n", "\n").replace("\r", "\n")
-        except UnicodeDecodeError:
-            continue
-    raise UsageError(f"general text: {path.name} is neither UTF-8 nor cp932; save it as UTF-8")
+    return read_text(path, "general text").replace("\r\n", "\n").replace("\r", "\n")

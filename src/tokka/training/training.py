@@ -35,10 +35,10 @@ from tokka.training.lessons import Lesson, plan_batches
 from tokka.training.packing import pack
 from tokka.training.pulling import Origin
 from tokka.training.start import Start
+from tokka.training.weights_files import write_trained
 
 Progress = Callable[[int, str], None]  # tokens just trained on, what to show beside the bar
 CHECKPOINTS = 5  # of the trainer, over the whole training; the last one is kept
-WEIGHTS = ("*.safetensors", "*.safetensors.index.json", "training.json", "curve.jsonl")
 
 
 def train(
@@ -226,20 +226,7 @@ def _keep(model: Any, folder: Path, start: Start, spec: TrainingSpec) -> None:
     if spec.method != "full":
         save_adapter(model, folder)
         return
-    stored = json.loads((start.base / "config.json").read_bytes())
-    kind = getattr(torch, str(stored.get("dtype") or stored.get("torch_dtype") or "bfloat16"))
-    rounded: dict[int, Any] = {}  # by address: tied weights stay one
-    state = {}
-    for name, value in model.state_dict().items():
-        address = value.data_ptr()
-        if address not in rounded:
-            rounded[address] = value.detach().to(kind)
-        state[name] = rounded[address]
-    model.save_pretrained(str(folder), state_dict=state, safe_serialization=True)
-    skipped = {p for pattern in WEIGHTS for p in start.base.glob(pattern)}
-    for path in sorted(start.base.iterdir()):
-        if path.is_file() and path not in skipped and path.name != "tokka.json":
-            shutil.copyfile(path, folder / path.name)
+    write_trained(folder, model, start.base)
 
 
 def _states(

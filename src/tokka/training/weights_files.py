@@ -116,6 +116,26 @@ def write_model(folder: Path, module: Any, base: Path) -> None:
     copy_papers(base, folder)
 
 
+def write_trained(folder: Path, model: Any, base: Path) -> None:
+    """Trained weights as a complete model folder, rounded to the dtype that `base` has there. Of
+    `base`, which may be a stage's folder, only what belongs to a model is copied."""
+    import torch
+
+    config = read_json(base / "config.json")
+    dtype = str(config.get("dtype") or config.get("torch_dtype") or "bfloat16")
+    rounded: dict[int, Any] = {}  # by address: tied weights stay one
+    state = {}
+    for name, value in model.state_dict().items():
+        address = value.data_ptr()
+        if address not in rounded:
+            rounded[address] = value.detach().to(getattr(torch, dtype))
+        state[name] = rounded[address]
+    model.save_pretrained(str(folder), state_dict=state, max_shard_size=SHARD_BYTES)
+    (folder / "generation_config.json").unlink(missing_ok=True)  # the base's own is copied
+    copy_papers(base, folder)
+    shutil.copyfile(base / "config.json", folder / "config.json")
+
+
 def write_config(source: Path, folder: Path, dtype: str) -> None:
     """The config of `source`, saying the dtype that the weights now have."""
     config = read_json(source / "config.json")
