@@ -389,6 +389,19 @@ def test_a_full_training_leaves_a_whole_model_that_opens(
         assert model.capabilities.max_context_tokens == 128
 
 
+def test_an_embeddings_gradient_as_rows_trains_the_same_weights(
+    tied_folder: Path, lessons: list[Lesson], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = SPEC.model_copy(update={"method": "full", "learning_rate": 3e-3, "max_grad_norm": 0.5})
+    start = Start(tied_folder, "base digest")
+    train(tmp_path / "rows", start, lessons, spec, dtype="float32")
+    monkeypatch.setattr("tokka.training.training._among_others", lambda: True)
+    train(tmp_path / "matrix", start, lessons, spec, dtype="float32")
+    rows, matrix = weights(tmp_path / "rows"), weights(tmp_path / "matrix")
+    for name, value in matrix.items():
+        torch.testing.assert_close(rows[name], value, rtol=1e-5, atol=1e-6)
+
+
 @pytest.mark.parametrize("method", ["lora", "full"])
 @pytest.mark.parametrize("family", ["gemma3", "phi3", "mixtral", "gpt2"])
 def test_families_learn_in_bfloat16_and_load_as_they_were_trained(

@@ -31,6 +31,7 @@ from tokka.models.opening import quiet
 from tokka.records import TrainingSpec
 from tokka.store import replace_folder, write_json, write_text
 from tokka.training.adapters import alpha_of, save_adapter, with_adapter
+from tokka.training.heap import memory_kept
 from tokka.training.lessons import Lesson, plan_batches
 from tokka.training.packing import pack
 from tokka.training.pulling import Origin
@@ -93,7 +94,8 @@ def train(
     trainer.l2 = origin.distance if spec.pull.l2 else None
     trainer.model_accepts_loss_kwargs = True
     trainer.remove_callback(PrinterCallback)
-    trainer.train(resume_from_checkpoint=newest_checkpoint(checkpoints))
+    with memory_kept():
+        trainer.train(resume_from_checkpoint=newest_checkpoint(checkpoints))
     if rank:
         return
     _keep(model, folder, start, spec)
@@ -134,6 +136,11 @@ def _place_among_processes() -> tuple[int, int]:
     return int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
 
 
+def _among_others() -> bool:
+    """Gradients that are summed over processes must be dense."""
+    return _place_among_processes()[1] > 1
+
+
 def _model(start: Start, spec: TrainingSpec, dtype: str) -> Any:
     """What is trained: an adapter on frozen weights, or all weights in float32."""
     from tokka.models.nf4 import load_nf4
@@ -149,11 +156,14 @@ def _model(start: Start, spec: TrainingSpec, dtype: str) -> Any:
     module = module.float().train()
     for parameter in module.parameters():
         parameter.requires_grad_(True)
+    embedding, head = module.get_input_embeddings(), module.get_output_embeddings()
+    if head is not None and head.weight is embedding.weight and not _among_others():
+        # A lookup's gradient as rows, added to the head's: as a matrix it is zeros for every word
+        # that the batch doesn't hold.
+        embedding.sparse = True
     if dtype != "float32":
         wanted = getattr(torch, dtype)
-        module.get_input_embeddings().register_forward_hook(
-            lambda _, __, embedded: embedded.to(wanted)
-        )
+        embedding.register_forward_hook(lambda _, __, embedded: embedded.to(wanted))
     return module
 
 
