@@ -59,7 +59,7 @@ class Size:
 
 
 WHOLE = Size(
-    *(256, 64, 48, 16, 8, 8, 4),
+    *(160, 64, 24, 16, 6, 4, 3),
     train_setups.OPTIONS,
     train_setups.COMPACT,
     train_setups.PRETRAIN,
