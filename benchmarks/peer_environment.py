@@ -26,18 +26,35 @@ CONSTRAINTS = Path(__file__).parents[1] / "constraints.txt"
 @dataclass(frozen=True)
 class Peer:
     """`package` and `version` as pip knows them, `wanted` what is installed; `named` is the
-    variable that names a Python."""
+    variable that names a Python, `with_torch` whether it has to have that too."""
 
     title: str
     package: str
     version: str
     wanted: tuple[str, ...]
     named: str
+    with_torch: bool = True
 
 
 LM_EVAL = Peer("lm-evaluation-harness", "lm-eval", VERSION, (f"lm-eval[hf]=={VERSION}",), NAMED)
 TRL = Peer(
     "TRL", "trl", "1.16.0", ("trl==1.16.0", "peft", "torch", "transformers"), "TOKKA_TRL_PYTHON"
+)
+DATASKETCH = Peer(
+    "datasketch",
+    "datasketch",
+    "2.0.0",
+    ("datasketch==2.0.0", "xxhash"),
+    "TOKKA_DATASKETCH_PYTHON",
+    with_torch=False,
+)
+BM25S = Peer(
+    "bm25s and rank-bm25",
+    "bm25s",
+    "0.3.16",
+    ("bm25s==0.3.16", "rank-bm25==0.2.2", "numba"),
+    "TOKKA_BM25S_PYTHON",
+    with_torch=False,
 )
 
 
@@ -73,7 +90,8 @@ def _make(peer: Peer, folder: Path, python: str) -> None:
 
 
 def _check(peer: Peer, python: str, place: str) -> None:
-    ask = f"import importlib.metadata as m; print(m.version({peer.package!r}), m.version('torch'))"
+    names = [peer.package, *(["torch"] if peer.with_torch else [])]
+    ask = f"import importlib.metadata as m; print(*map(m.version, {names!r}))"
     try:
         said = subprocess.run([python, "-c", ask], capture_output=True, text=True)
     except OSError as error:

@@ -20,12 +20,15 @@ NFKC, case folding and removal of spaces and punctuation:
 from __future__ import annotations
 
 import re
-import unicodedata
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+import numpy as np
+import numpy.typing as npt
+
+from tokka.dataset.asked import Asked, Numbers, Tokens, is_spaced, tokens_of
 from tokka.records import Dropped, Example
 
 NEAR_SIMILARITY = 0.9
@@ -36,7 +39,6 @@ _SHORT_CHARACTERS, _SHORT_WORDS = 8, 4
 _CANDIDATE_SHARE = 0.4  # of short grams: only such pairs are aligned
 _MIN_SEGMENT = 240
 _LIGHT, _LIGHT_CHANGE = 0.25, 0.5
-_CJK = re.compile(r"[\u3005-\u30ff\u3400-\u9fff\uf900-\ufaff]")
 _HIRAGANA = re.compile(r"[\u3041-\u309f]")
 _WORD = re.compile(r"\w+")
 _NUMBERS = re.compile(r"\d+|[一二三四五六七八九十百千万億]+")
@@ -47,6 +49,7 @@ _FUNCTION_WORDS = frozenset(
     )
 )
 
+Weights = npt.NDArray[np.float64]
 Kind = Literal["verbatim", "near", "copied"]
 
 
@@ -68,6 +71,17 @@ class Kept:
     dropped: tuple[Dropped, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """A question that stands in a text: its number in `Asked`, and the tokens of the text that it
+    begins and ends at (None where that is not known)."""
+
+    question: int
+    overlap: float
+    kind: Kind
+    span: tuple[int, int] | None
+
+
 def leaks(questions: Mapping[str, str], texts: Mapping[str, str]) -> list[Leak]:
     """Every pair of question and text that leaks, strongest kind first within a pair (one a pair).
 
@@ -75,9 +89,11 @@ def leaks(questions: Mapping[str, str], texts: Mapping[str, str]) -> list[Leak]:
     then item id. Time grows with the length of the texts, hardly with the number of questions.
     """
     found: list[Leak] = []
-    for spaced in (False, True):
-        group = {key: text for key, text in questions.items() if _is_spaced(text) == spaced}
-        found.extend(_leaks_of_one_script(group, texts, spaced))
+    for asked in by_script(questions):
+        for item, text in texts.items():
+            tokens = tokens_of(text, asked.spaced)
+            for one in standing(asked, text, tokens, asked.encoded(tokens)):
+                found.append(Leak(asked.ids[one.question], item, one.overlap, one.kind))
     return sorted(found, key=lambda leak: (leak.question_id, leak.item_id))
 
 
@@ -104,103 +120,89 @@ def refuse_leaks(examples: Sequence[Example], question_texts: Mapping[str, str])
     return Kept(tuple(e for e in examples if e.id not in by_example), dropped)
 
 
-@dataclass(frozen=True, slots=True)
-class _Asked:
-    id: str
-    tokens: tuple[str, ...]
-    grams: frozenset[tuple[str, ...]]
-    windows: frozenset[tuple[str, ...]]
-    short: bool
-
-
-def _leaks_of_one_script(
-    questions: Mapping[str, str], texts: Mapping[str, str], spaced: bool
-) -> Iterator[Leak]:
-    asked = _prepare(questions, spaced)
-    if not asked:
-        return
-    size, window = (2, WINDOW_WORDS) if spaced else (3, WINDOW_CHARACTERS)
-    whole_lines: dict[tuple[str, ...], list[int]] = defaultdict(list)
-    by_gram: dict[tuple[str, ...], list[int]] = defaultdict(list)
-    by_window: dict[tuple[str, ...], list[int]] = defaultdict(list)
-    for index, question in enumerate(asked):
-        if question.short:
-            whole_lines[question.tokens].append(index)
-            continue
-        for gram in question.grams:
-            by_gram[gram].append(index)
-        for gram in question.windows:
-            by_window[gram].append(index)
-    longest = max(len(question.tokens) for question in asked)
-    for item, text in texts.items():
-        best: dict[int, tuple[float, Kind]] = {}
-        if whole_lines:
-            for line in text.splitlines():
-                for index in whole_lines.get(_tokens(line, spaced), ()):
-                    best[index] = (1.0, "verbatim")
-        tokens = _tokens(text, spaced)
-        for segment in _segments(tokens, max(_MIN_SEGMENT, 3 * longest), longest * 6 // 5):
-            shared = _shared(segment, size, by_gram)
-            for index, count in shared.items():
-                question = asked[index]
-                if count >= _CANDIDATE_SHARE * len(question.grams):
-                    overlap = _similarity(question.tokens, segment, spaced)
-                    if overlap > best.get(index, (0.0, ""))[0]:
-                        best[index] = (overlap, "verbatim" if overlap == 1.0 else "near")
-        for index, count in _shared(tokens, window, by_window).items():
-            share = count / len(asked[index].windows)
-            if share < COPIED_SHARE or index in best:
-                continue
-            wanted = Counter(_numbers(asked[index].tokens, spaced))
-            if not wanted - Counter(_numbers(tokens, spaced)):
-                best[index] = (share, "copied")
-        for index, (overlap, kind) in best.items():
-            yield Leak(asked[index].id, item, round(overlap, 4), kind)
-
-
-def _prepare(questions: Mapping[str, str], spaced: bool) -> list[_Asked]:
-    size, window, short = (
-        (2, WINDOW_WORDS, _SHORT_WORDS) if spaced else (3, WINDOW_CHARACTERS, _SHORT_CHARACTERS)
-    )
-    tokenised = {
-        key: tokens for key, text in questions.items() if (tokens := _tokens(text, spaced))
-    }
-    spread = Counter(gram for tokens in tokenised.values() for gram in _grams(tokens, window))
-    boilerplate = max(3, len(tokenised) // 10)
-    return [
-        _Asked(
-            key,
-            tokens,
-            _grams(tokens, size),
-            frozenset(g for g in _grams(tokens, window) if spread[g] <= boilerplate),
-            len(tokens) < short,
-        )
-        for key, tokens in tokenised.items()
-        if tokens
+def by_script(questions: Mapping[str, str]) -> list[Asked]:
+    """The questions whose words are not set apart, and those whose are, where there are any."""
+    both = [
+        Asked({key: text for key, text in questions.items() if is_spaced(text) == spaced}, spaced)
+        for spaced in (False, True)
     ]
+    return [asked for asked in both if asked.ids]
 
 
-def _shared(
-    tokens: tuple[str, ...], size: int, index: Mapping[tuple[str, ...], list[int]]
-) -> Counter[int]:
-    shared: Counter[int] = Counter()
-    for gram in _grams(tokens, size):
-        if gram in index:
-            shared.update(index[gram])
-    return shared
+def standing(asked: Asked, text: str, tokens: Tokens, encoded: Numbers) -> list[Standing]:
+    """The questions that leak into one text, given as it is, as tokens and as numbers."""
+    best: dict[int, Standing] = {}
+    if any(_is_short(question, asked.spaced) for question in asked.tokens):
+        lines = {tokens_of(line, asked.spaced) for line in text.splitlines()}
+        for number, question in enumerate(asked.tokens):
+            if _is_short(question, asked.spaced) and question in lines:
+                best[number] = Standing(number, 1.0, "verbatim", None)
+    for number, begin, segment in _candidates(asked, tokens, encoded):
+        found = _similarity(asked.tokens[number], segment, asked.spaced)
+        if found and found[0] > (best[number].overlap if number in best else 0.0):
+            overlap, start, end = found
+            kind: Kind = "verbatim" if overlap == 1.0 else "near"
+            best[number] = Standing(number, round(overlap, 4), kind, (begin + start, begin + end))
+    window = WINDOW_WORDS if asked.spaced else WINDOW_CHARACTERS
+    totals = asked.runs(window, boilerplate=False).totals
+    has: Counter[str] | None = None
+    for run in asked.runs_in(encoded, window):
+        share = run.count / int(totals[run.question])
+        question = asked.tokens[run.question]
+        if share < COPIED_SHARE or run.question in best or _is_short(question, asked.spaced):
+            continue
+        has = Counter(_numbers(tokens, asked.spaced)) if has is None else has
+        if not Counter(_numbers(question, asked.spaced)) - has:
+            span = (run.first, run.first + window)
+            best[run.question] = Standing(run.question, round(share, 4), "copied", span)
+    return list(best.values())
 
 
-def _segments(tokens: tuple[str, ...], length: int, overlap: int) -> Iterator[tuple[str, ...]]:
-    step = length - overlap
-    for start in range(0, max(1, len(tokens) - overlap), step):
-        yield tokens[start : start + length]
+def _candidates(
+    asked: Asked, tokens: Tokens, encoded: Numbers
+) -> Iterator[tuple[int, int, Tokens]]:
+    """Questions with stretches of the text that may hold them, and where the stretch begins."""
+    longest = max(len(question) for question in asked.tokens)
+    length = max(_MIN_SEGMENT, 3 * longest)
+    step = length - longest * 6 // 5
+    size = 2 if asked.spaced else 3
+    weights: dict[int, Weights] = {}
+    whole = _weights(tokens)
+    for number, at in asked.dense_stretches(encoded, size, _CANDIDATE_SHARE, length, step):
+        question = asked.tokens[number]
+        if _is_short(question, asked.spaced):
+            continue
+        if number not in weights:
+            weights[number] = _weights(question)
+        span = slice(at * step, at * step + length)
+        if _can_be_near(asked.encoded(question), weights[number], encoded[span], whole[span]):
+            yield number, span.start, tokens[span]
 
 
-def _similarity(question: tuple[str, ...], segment: tuple[str, ...], spaced: bool) -> float:
+def _can_be_near(question: Numbers, weights: Weights, segment: Numbers, others: Weights) -> bool:
+    """Whether `_similarity` would come to `NEAR_SIMILARITY` but for the numbers: the same sums, a
+    row at once. What comes before a place by insertions is a running minimum."""
+    budget = (1.0 - NEAR_SIMILARITY) * float(weights.sum()) + 1e-9
+    added = np.concatenate([[0.0], np.cumsum(others)])
+    changed = np.where(others == _LIGHT, _LIGHT_CHANGE, 1.0)
+    costs = np.zeros(len(segment) + 1)
+    for token, weight in zip(question.tolist(), weights.tolist(), strict=True):
+        change = changed if weight == _LIGHT else 1.0
+        replaced = costs[:-1] + np.where(segment == token, 0.0, change)
+        costs = costs + 1.0
+        np.minimum(costs[1:], replaced, out=costs[1:])
+        costs = np.minimum.accumulate(costs - added) + added
+        if costs.min() > budget:
+            return False
+    return True
+
+
+def _similarity(question: Tokens, segment: Tokens, spaced: bool) -> tuple[float, int, int] | None:
     """1 − cheapest edits ÷ weight of the question, against any stretch of the segment.
 
-    0 below `NEAR_SIMILARITY`, or where the stretch holds other numbers. Edit distance with a free
-    start and end: Sellers (1980), The theory and computation of evolutionary distances.
+    With where that stretch begins and ends; None below `NEAR_SIMILARITY`, or where it holds other
+    numbers. Edit distance with a free start and end: Sellers (1980), The theory and computation of
+    evolutionary distances.
     """
     weights = [_weight(token) for token in question]
     others = [(token, _weight(token)) for token in segment]
@@ -225,32 +227,27 @@ def _similarity(question: tuple[str, ...], segment: tuple[str, ...], spaced: boo
                 costs.append(insert)
                 starts.append(starts[column])
         if min(costs) > budget:
-            return 0.0
+            return None
     end = min(range(len(costs)), key=costs.__getitem__)
     if costs[end] > 0 and _numbers(segment[starts[end] : end], spaced) != _numbers(
         question, spaced
     ):
-        return 0.0
-    return 1.0 - costs[end] / sum(weights)
+        return None
+    return 1.0 - costs[end] / sum(weights), starts[end], end
 
 
 def _weight(token: str) -> float:
     return _LIGHT if _HIRAGANA.match(token) or token in _FUNCTION_WORDS else 1.0
 
 
-def _numbers(tokens: tuple[str, ...], spaced: bool) -> list[str]:
+def _weights(tokens: Tokens) -> Weights:
+    known = {token: _weight(token) for token in set(tokens)}
+    return np.array([known[token] for token in tokens], dtype=np.float64)
+
+
+def _is_short(question: Tokens, spaced: bool) -> bool:
+    return len(question) < (_SHORT_WORDS if spaced else _SHORT_CHARACTERS)
+
+
+def _numbers(tokens: Tokens, spaced: bool) -> list[str]:
     return sorted(_NUMBERS.findall((" " if spaced else "").join(tokens)))
-
-
-def _grams(tokens: tuple[str, ...], size: int) -> frozenset[tuple[str, ...]]:
-    return frozenset(tokens[i : i + size] for i in range(len(tokens) - size + 1))
-
-
-def _tokens(text: str, spaced: bool) -> tuple[str, ...]:
-    words = _WORD.findall(unicodedata.normalize("NFKC", text).casefold())
-    return tuple(words) if spaced else tuple("".join(words))
-
-
-def _is_spaced(text: str) -> bool:
-    letters = sum(character.isalpha() for character in text)
-    return len(_CJK.findall(text)) * 5 < letters
