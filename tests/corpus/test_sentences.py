@@ -48,6 +48,16 @@ def test_spans_are_disjoint_and_cover_the_text(text: str) -> None:
             "Ok? ",
             "No.",
         ],
+        ["モーニング娘。の新曲である。", "のちに娘。を見た。", "この娘。は人気だ。", "はじめに。"],
+        ["『よい（よ。）。』と言った。", "［注。］を見る。", "〈終わり。〉"],
+        [
+            "２\n\n",
+            "　前項の規定による。",
+            "この場合も同じ。\n",
+            "三の二\n",
+            "その他\n",
+            "四　書面",
+        ],
         ["1. Do this now.\n", "2. Do that. ", "Then go."],
         ["(See this. It works.) ", "Next one. ", "“Quoted.” ", "More at example.com today."],
         [

@@ -25,10 +25,13 @@ class Span(NamedTuple):
 
 _ENDS = "。．.！？!?｡"
 _CLOSERS = "」』）)】〕》〉］]”’\"'"
-_PAIRS = {"「": "」", "『": "』", "（": "）", "(": ")", "【": "】", "〔": "〕", "《": "》"}
+_PAIRS = dict(zip("「『（(【〔《〈［", "」』）)】〕》〉］", strict=True))
 _OPENER_OF = {closer: opener for opener, closer in _PAIRS.items()}
 _STOP = re.compile(f"[{re.escape(_ENDS)}]+[{re.escape(_CLOSERS)}]*")
+_BRACKET = re.compile(f"[{re.escape(''.join(_PAIRS) + ''.join(_OPENER_OF))}]")
 _LONGEST_QUOTE = 300
+# モーニング娘。の新曲: no sentence begins with these particles, except のち and the like.
+_NAME_GOES_ON = re.compile("を|の(?![ちびべぼみん])|[がはもに](?=[一-鿿ァ-ヶ、])")
 _TITLE = re.compile(
     r"(?<![A-Za-z0-9.])(?:(?i:mr|mrs|ms|dr|prof|st|jr|sr|vs|e\.g|i\.e|cf|et al|u\.s|u\.k)|[A-Z])$"
 )
@@ -42,6 +45,7 @@ _OWN_LINE = re.compile(
         \#{1,6}[ \t] | [-*+][ \t] | [•・●○◆◇■□▪※→] | > | \| | 【 | [①-⑳]
         | [(（]?(?:\d{1,3}|[一二三四五六七八九十]{1,3}|[ア-ンa-zA-Z])[)）.．、:：]\s?
         | 第[0-9０-９一二三四五六七八九十百千]+[編章節款条項号] | 附[ \t　]*則
+        | (?:\d{1,3}|[一二三四五六七八九十百]{1,5})(?:の[一二三四五六七八九十]+)*(?:　|\s*$)
         | [^|\n]+[ ]\|[ ] | \S{1,20}[:：][ \t]
     )""",
     re.VERBOSE,
@@ -52,9 +56,9 @@ _WRAPPED_WIDTH = 40
 def sentences(text: str) -> list[Span]:
     """Spans in order, disjoint, together the whole text; [] for "".
 
-    A full stop ends a sentence except in decimals, abbreviations, list numbers and initials, and
-    inside a bracket or quotation that the sentence goes on after (「…。」と述べた,
-    （…という。）を).
+    A full stop ends a sentence except in decimals, abbreviations, list numbers, initials and names
+    (モーニング娘。の), and inside a bracket or quotation that the sentence goes on after
+    (「…。」と述べた, （…という。）を).
     A line break ends one at a blank line, before a list item, heading or table row, and after a
     line too short to have been wrapped (under 40 columns).
     """
@@ -80,7 +84,7 @@ def _blocks(text: str) -> list[Span]:
     start = position = 0
     previous = ""
     for line in text.splitlines(keepends=True):
-        if position > start and _breaks(previous, line):
+        if position > start and breaks(previous, line):
             blocks.append(Span(start, position))
             start = position
         previous = line
@@ -90,7 +94,8 @@ def _blocks(text: str) -> list[Span]:
     return blocks
 
 
-def _breaks(previous: str, line: str) -> bool:
+def breaks(previous: str, line: str) -> bool:
+    """Whether a line begins something new, and isn't the one above read on."""
     before = previous.strip()
     if not before or not line.strip():
         return True
@@ -129,11 +134,11 @@ def _nested(text: str, start: int, end: int) -> set[int]:
     nested: set[int] = set()
     open_at: list[tuple[str, int]] = []
     stops = [found.end() for found in _STOP.finditer(text, start, end)]
-    for position in range(start, end):
-        character = text[position]
+    for found in _BRACKET.finditer(text, start, end):
+        character, position = found[0], found.start()
         if character in _PAIRS:
             open_at.append((character, position))
-        elif character in _OPENER_OF:
+        else:
             while open_at:
                 opener, opened = open_at.pop()
                 if opener == _OPENER_OF[character]:
@@ -150,8 +155,9 @@ def _is_end(text: str, at: int, mark: str, after: int, end: int) -> bool:
     if mark[-1] in "。！？｡．":
         if mark == "．" and text[at - 1 : at].isdigit() and following.isdigit():
             return False
-        goes_on = "ぁ" <= following <= "ん" or following in "、，,"
-        return not (closed and goes_on)
+        if closed:
+            return not ("ぁ" <= following <= "ん" or following in "、，,")
+        return mark[-1] not in "。｡" or not _NAME_GOES_ON.match(text, after, end)
     if not following.isspace():
         # "版.次の文" ends, ".com", "3.5" and "Yahoo!ニュース" don't
         latin = mark[0] == "!" and text[at - 1 : at].isascii()
