@@ -35,6 +35,23 @@ def test_mixed_kana_and_kanji_never_turn_into_mojibake(text: str) -> None:
             assert decode(text.encode(encoding), "a.txt") == text
 
 
+@given(st.text("あいう規程融資理事長①②㈱髙﨑、。123abc\n", min_size=1, max_size=40))
+def test_mails_in_iso_2022_jp_keep_what_only_windows_knows(text: str) -> None:
+    def jis(character: str) -> bytes:
+        if character.isascii():
+            return b"\x1b(B" + character.encode()
+        first, second = character.encode("cp932")
+        if first >= 0xFA:  # IBM's rows have a twin in NEC's, which mail programs write
+            first, second = {"髙": (0xEE, 0xE0), "﨑": (0xED, 0x95)}[character]
+        row = (first - (0xC1 if first > 0x9F else 0x81)) * 2 + 0x21
+        if second >= 0x9F:
+            return b"\x1b$B" + bytes((row + 1, second - 0x7E))
+        return b"\x1b$B" + bytes((row, second - 0x1F - (second > 0x7E)))
+
+    data = b"".join(map(jis, text)) + b"\x1b(B"
+    assert decode(data, "mail.eml", "iso-2022-jp") == text
+
+
 def test_half_width_katakana_of_bank_files_is_shift_jis() -> None:
     text = "ｱｵﾊﾞｼﾝｷﾝ ﾎﾝﾃﾝ,ﾌﾂｳ,1234567,ｶ)ﾔﾏﾀﾞｼｮｳｼﾞ\n"
     assert decode(text.encode("cp932"), "zengin.csv") == text

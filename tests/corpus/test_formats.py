@@ -162,7 +162,7 @@ def test_pdf_pages_keep_their_offsets_and_picture_pages_are_reported(tmp_path: P
 def test_pdfs_that_give_no_text_say_why(tmp_path: Path) -> None:
     cases = {
         "locked.pdf": (_pdf([["秘密"]], password="x"), "is encrypted"),
-        "scan.pdf": (_pdf([[]], picture_page=True), "no text layer"),
+        "scan.pdf": (_pdf([[]], picture_page=True), "holds pictures only, no text"),
         "cut.pdf": (_pdf([["あ"]])[:200], "is broken"),
     }
     for name, (data, reason) in cases.items():

@@ -25,7 +25,7 @@ def _by_item(dropped: list[Dropped]) -> dict[str, Dropped]:
 
 
 def test_ids_are_paths_from_the_root_in_a_stable_order(tmp_path: Path) -> None:
-    _write(tmp_path, rules__loan_md="# 融資規程\n本文。", b_txt="text here", a_md="x", _git__c="no")
+    _write(tmp_path, rules__loan_md="# 融資規程\n本文です。", b_txt="text", a_md="x", _git__c="no")
     (tmp_path / "~$b.docx").write_bytes(b"lock")
     assert [item for item, _ in files([tmp_path])] == ["a.md", "b.txt", "rules/loan.md"]
     documents, dropped = read_folder([tmp_path])

@@ -8,15 +8,18 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Mapping
 from pathlib import PurePosixPath
 
+from tokka.corpus.language import language_of as language_of
 from tokka.errors import ItemError
 from tokka.records import Document
 
 _MARKDOWN_HEADING = re.compile(r"^ {0,3}#{1,6}[ \t]+(.+?)[ \t]*#*$", re.MULTILINE)
-_JAPANESE = re.compile("[぀-ヿ㐀-鿿豈-﫿ｦ-ﾟ]")
 _SENTENCE_END = "。．.!?！？、,，:：;；"
 _TITLE_CHARACTERS = 40
+_FACT_CHARACTERS = 200
+_CONTROL = re.compile("[\x00-\x1f\x7f\ud800-\udfff]")
 
 
 def build(
@@ -31,6 +34,7 @@ def build(
     access: tuple[str, ...] = (),
     valid_from: str | None = None,
     valid_to: str | None = None,
+    metadata: Mapping[str, object] | None = None,
 ) -> Document:
     """A Document whose title and language are found in the text where they aren't given.
 
@@ -50,8 +54,16 @@ def build(
         access=access,
         valid_from=valid_from,
         valid_to=valid_to,
+        metadata=short_texts(metadata or {}),
         page_starts=page_starts,
     )
+
+
+def short_texts(facts: Mapping[str, object]) -> dict[str, str]:
+    """What a format says of a document, as texts of at most 200 characters; blank ones go."""
+    texts = {name: _CONTROL.sub(" ", str(value or "")) for name, value in facts.items()}
+    short = {name: " ".join(text.split())[:_FACT_CHARACTERS] for name, text in texts.items()}
+    return {name: text for name, text in short.items() if text}
 
 
 def title_of(text: str, document_id: str) -> str:
@@ -62,10 +74,3 @@ def title_of(text: str, document_id: str) -> str:
     if len(first) <= _TITLE_CHARACTERS and "|" not in first and first[-1] not in _SENTENCE_END:
         return first
     return PurePosixPath(document_id).stem
-
-
-def language_of(text: str) -> str:
-    """ "ja" when a fifth of the letters are kana or kanji, else "en"."""
-    sample = text[:20_000]
-    letters = sum(character.isalpha() for character in sample)
-    return "ja" if letters and len(_JAPANESE.findall(sample)) >= 0.2 * letters else "en"

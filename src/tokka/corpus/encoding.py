@@ -45,8 +45,12 @@ def decode(data: bytes, name: str, declared: str = "") -> str:
             return tidy(text)
     if b"\x00" in data:
         raise ItemError(f"encoding: {name} is binary, not text; convert it or list it under skip")
-    if _ISO2022_ESCAPE.search(data) and (text := _attempt(data, "iso2022_jp_2")) is not None:
-        return tidy(text)
+    if _ISO2022_ESCAPE.search(data):
+        text = _attempt(data, "iso2022_jp_2")
+        if text is None:
+            text = _iso2022_with_windows_characters(data)
+        if text is not None:
+            return tidy(text)
     try:
         return tidy(data.decode("utf-8"))
     except UnicodeDecodeError as error:
@@ -80,6 +84,31 @@ def _attempt(data: bytes, encoding: str) -> str | None:
         return data.decode(encoding)
     except (UnicodeDecodeError, LookupError):
         return None
+
+
+def _iso2022_with_windows_characters(data: bytes) -> str | None:
+    """ISO-2022-JP as Japanese mail programs write it: with ①, ㈱ and 髙, which only cp932 knows.
+
+    Each JIS pair becomes its Shift_JIS pair (Lunde, CJKV Information Processing, 2009, ch. 4).
+    """
+    pieces = _ISO2022_ESCAPE.split(data)  # text, escape, text, escape, …
+    plain = [pieces[0]]
+    for escape, piece in zip(pieces[1::2], pieces[2::2], strict=True):
+        if escape.startswith(b"$"):
+            if len(piece) % 2 or any(not 0x21 <= byte <= 0x7E for byte in piece):
+                return None
+            plain += [_shifted(*pair) for pair in zip(piece[::2], piece[1::2], strict=True)]
+        elif escape == b"(I":
+            plain.append(bytes(byte | 0x80 for byte in piece))
+        else:
+            plain.append(piece)
+    return _attempt(b"".join(plain), "cp932")
+
+
+def _shifted(row: int, cell: int) -> bytes:
+    first = ((row - 0x21) >> 1) + 0x81
+    second = cell + 0x1F + (cell >= 0x60) if row % 2 else cell + 0x7E
+    return bytes((first + 0x40 if first > 0x9F else first, second))
 
 
 def _without_mark(data: bytes) -> str:

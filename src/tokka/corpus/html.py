@@ -4,18 +4,18 @@ Owners' pages are short and every line of them may be a rule, so the whole body 
 navigation and scripts. Main-content extractors were tried and left out: trafilatura 2.3 dropped
 list items from a page of rules and flattened the tables of pages under about 250 characters.
 
->>> [document] = read(Path("fees.html"), "fees.html", "")
+>>> [document] = read(File(Path("fees.html"), "fees.html"))
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from tokka.corpus.documents import build
 from tokka.corpus.encoding import decode
+from tokka.corpus.limits import File
 from tokka.errors import ItemError
 from tokka.extras import require
 from tokka.records import Document
@@ -46,33 +46,54 @@ _UNREAD, _BLOCKS, _SPACED = (
 _HEADINGS = {f"h{level}": level for level in range(1, 7)}
 
 
-def read(path: Path, document_id: str, language: str) -> Iterator[Document]:
+def read(file: File) -> Iterator[Document]:
     """Raises ItemError for an unknown encoding and for a page without text."""
-    data = path.read_bytes()
+    page = page_of(file.data(), file.id)
+    yield build(
+        page.text,
+        file.id,
+        title=page.title,
+        language=file.language,
+        metadata={"author": page.author},
+    )
+
+
+class Page(NamedTuple):
+    text: str
+    title: str
+    author: str
+
+
+def page_of(data: bytes, name: str, declared: str = "") -> Page:
+    """The text of a page, in the encoding that it declares or `declared`, its first heading or
+    title, and its author.
+
+    Raises ItemError for an unknown encoding, and for one nested deeper than 2,048 elements, below
+    which the parser would lose text without a word.
+    """
     if not data.strip():
-        raise ItemError(f"read: {document_id} is empty; fill it or list it under skip")
+        raise ItemError(f"read: {name} is empty; fill it or list it under skip")
     found = _DECLARED.search(data[:4096])
-    declared = found[1].decode("ascii").lower() if found else ""
-    text = decode(data, document_id, _SAME_AS.get(declared, declared))
+    says = found[1].decode("ascii").lower() if found else declared.lower()
+    text = decode(data, name, _SAME_AS.get(says, says))
     lxml_html = require("lxml.html", extra="read")
-    parser = lxml_html.HTMLParser(encoding="utf-8", remove_comments=True, remove_pis=True)
+    parser = lxml_html.HTMLParser(
+        encoding="utf-8", remove_comments=True, remove_pis=True, huge_tree=True, no_network=True
+    )
     try:
         root = lxml_html.document_fromstring(text.encode(), parser=parser)
     except (
         Exception
     ) as error:  # lxml raises ParserError, ValueError and more for pages without text
-        raise ItemError(f"html: {document_id} holds no page ({error}); correct the file") from error
+        raise ItemError(f"html: {name} holds no page ({error}); correct the file") from error
+    if any("RESOURCE_LIMIT" in entry.type_name for entry in parser.error_log):
+        raise ItemError(f"html: {name} is nested too deeply; save it again or list it under skip")
     lines = _Lines()
     _walk(root, lines)
     first = root.find(".//h1")
-    yield build(
-        lines.text(),
-        document_id,
-        title=_inline(first)
-        if first is not None
-        else " ".join((root.findtext(".//title") or "").split()),
-        language=language,
-    )
+    title = _inline(first) if first is not None else root.findtext(".//title") or ""
+    authors = root.xpath("//meta[translate(@name, 'AUTHOR', 'author') = 'author']/@content")
+    return Page(lines.text(), " ".join(title.split()), authors[0] if authors else "")
 
 
 class _Lines:
@@ -111,35 +132,48 @@ class _Lines:
 
 
 def _walk(element: Any, lines: _Lines) -> None:
+    """The text of an element and all below it, without recursion: old pages never close a tag."""
+    walker = require("lxml.etree", extra="read").iterwalk(element, events=("start", "end"))
+    closed = False  # the element whose end comes next had nothing to open
+    for event, node in walker:
+        if event == "start":
+            if closed := not _opens(node, lines):
+                walker.skip_subtree()
+            else:
+                lines.add(node.text or "")
+            continue
+        if not closed and node.tag in _BLOCKS:
+            lines.end(gap=node.tag in _SPACED)
+        closed = False
+        if node is not element:
+            lines.add(node.tail or "")
+
+
+def _opens(element: Any, lines: _Lines) -> bool:
+    """Begin an element; False where nothing below it is to be read any more."""
     tag = element.tag if isinstance(element.tag, str) else ""
     if tag in _UNREAD or element.get("hidden") is not None:
-        return
+        return False
     if tag in _HEADINGS:
         lines.end(gap=True)
         if heading := _inline(element):
             lines.put("#" * _HEADINGS[tag] + " " + heading)
         lines.end(gap=True)
-        return
+        return False
     if tag == "pre":
         lines.put(element.text_content().strip("\n"))
         lines.end(gap=True)
-        return
+        return False
     if tag == "table" and _holds_data(element):
         _table(element, lines)
-        return
+        return False
     if tag == "br":
         lines.end()
-        return
     if tag in _BLOCKS:
         lines.end(gap=tag in _SPACED)
     if tag == "li":
         lines.item()
-    lines.add(element.text or "")
-    for child in element:
-        _walk(child, lines)
-        lines.add(child.tail or "")
-    if tag in _BLOCKS:
-        lines.end(gap=tag in _SPACED)
+    return True
 
 
 def _inline(element: Any) -> str:

@@ -2,7 +2,7 @@
 
 A row alone then says what its numbers mean and can be cited: `区分: 窓口 | 手数料: 330円`.
 
->>> [document] = read(Path("fees.csv"), "fees.csv", "")
+>>> [document] = read(File(Path("fees.csv"), "fees.csv"))
 """
 
 from __future__ import annotations
@@ -10,32 +10,32 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Iterator
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 
 from tokka.corpus.documents import build
 from tokka.corpus.encoding import decode
+from tokka.corpus.limits import File
 from tokka.errors import ItemError
 from tokka.records import Document
 
 _DELIMITERS = ",\t;"
 
 
-def read(path: Path, document_id: str, language: str) -> Iterator[Document]:
+def read(file: File) -> Iterator[Document]:
     """The first row is the header. Raises ItemError without data rows or with a broken quote."""
-    text = decode(path.read_bytes(), document_id)
-    rows = _rows(text, document_id)
+    rows = _rows(decode(file.data(), file.id), file.id)
     if len(rows) < 2:
         raise ItemError(
-            f"csv: {document_id} has {len(rows)} rows, needs a header and at least one more; "
+            f"csv: {file.id} has {len(rows)} rows, needs a header and at least one more; "
             "fill it or list it under skip"
         )
     header, *body = rows
-    lines = (_line(header, row) for row in body)
+    lines = (labelled(header, row) for row in body)
     yield build(
         "\n".join(line for line in lines if line) + "\n",
-        document_id,
-        title=PurePosixPath(document_id).stem,
-        language=language,
+        file.id,
+        title=PurePosixPath(file.id).stem,
+        language=file.language,
     )
 
 
@@ -51,7 +51,8 @@ def _rows(text: str, document_id: str) -> list[list[str]]:
         ) from error
 
 
-def _line(header: list[str], row: list[str]) -> str:
+def labelled(header: list[str], row: list[str]) -> str:
+    """`name: cell | name: cell` of a row, without its empty cells."""
     names = [
         " ".join(header[i].split()) if i < len(header) and header[i].strip() else f"column {i + 1}"
         for i in range(len(row))

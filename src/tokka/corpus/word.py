@@ -3,72 +3,61 @@
 The body is walked by hand: python-docx's own `paragraphs` leaves out tables, and its `text` leaves
 out inserted (tracked) text, so that the newest wording of a rule would be missing.
 
->>> [document] = read(Path("policy.docx"), "policy.docx", "")
+>>> [document] = read(File(Path("policy.docx"), "policy.docx"))
 """
 
 from __future__ import annotations
 
-import io
 import re
-import zipfile
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 from tokka.corpus.documents import build
 from tokka.corpus.encoding import tidy
-from tokka.errors import ItemError
+from tokka.corpus.limits import File
+from tokka.corpus.zipped import broken, check_package
 from tokka.extras import require
 from tokka.records import Document
 
 _W = "{http://schemas.openxmlformats.org/wordprocessingml/2006/main}"
 _FALLBACK = "{http://schemas.openxmlformats.org/markup-compatibility/2006}Fallback"
-_OLE = b"\xd0\xcf\x11\xe0"
-_MAX_UNPACKED_BYTES = 500_000_000
 _HEADING_STYLE = re.compile(r"(?:heading|見出し)\s*([1-9])", re.I)
 
 
-def read(path: Path, document_id: str, language: str) -> Iterator[Document]:
+def read(file: File) -> Iterator[Document]:
     """Raises ItemError for an encrypted, broken or empty file."""
-    data = path.read_bytes()
-    if not data:
-        raise ItemError(f"read: {document_id} is empty; fill it or list it under skip")
-    if data.startswith(_OLE):
-        raise ItemError(
-            f"docx: {document_id} is encrypted or an old .doc; "
-            "save it as .docx without a password or list it under skip"
-        )
-    body, levels = _body(data, document_id)
-    text = re.sub("\n{3,}", "\n\n", "\n".join(_lines(body, levels))).strip("\n") + "\n"
-    yield build(tidy(text), document_id, language=language)
+    word, levels = _opened(file)
+    lines = "\n".join(_lines(word.element.body, levels))
+    text = re.sub("\n{3,}", "\n\n", lines).strip("\n") + "\n"
+    facts = word.core_properties
+    yield build(
+        tidy(text),
+        file.id,
+        language=file.language,
+        metadata={
+            "author": facts.author,
+            "subject": facts.subject,
+            "date": facts.modified.date() if facts.modified else "",
+        },
+    )
 
 
-def _body(data: bytes, document_id: str) -> tuple[Any, dict[str, int]]:
-    """The body element, and the heading level of each style id (the title counts as level 1)."""
+def _opened(file: File) -> tuple[Any, dict[str, int]]:
+    """The document, and the heading level of each style id (the title counts as level 1)."""
     docx = require("docx", extra="read")
+    check_package(file, "docx")
     try:
-        with zipfile.ZipFile(io.BytesIO(data)) as archive:
-            unpacked = sum(entry.file_size for entry in archive.infolist())
-        if unpacked > _MAX_UNPACKED_BYTES:
-            raise ItemError(
-                f"docx: {document_id} unpacks to {unpacked:,} bytes, more than "
-                f"{_MAX_UNPACKED_BYTES:,}; split it or list it under skip"
-            )
-        word = docx.Document(io.BytesIO(data))
-    except ItemError:
-        raise
+        word = docx.Document(str(file.path))
+        styles = [(style.style_id, style.name or "") for style in word.styles]
     except Exception as error:  # zipfile, lxml and python-docx each raise their own
-        raise ItemError(
-            f"docx: {document_id} is broken ({type(error).__name__}: {error}); "
-            "save it again or list it under skip"
-        ) from error
+        raise broken(file, "docx", error) from error
     levels: dict[str, int] = {}
-    for style in word.styles:
-        if found := _HEADING_STYLE.match(style.name or ""):
-            levels[style.style_id] = min(int(found[1]), 6)
-        elif (style.name or "").lower() in ("title", "表題"):
-            levels[style.style_id] = 1
-    return word.element.body, levels
+    for style_id, name in styles:
+        if found := _HEADING_STYLE.match(name):
+            levels[style_id] = min(int(found[1]), 6)
+        elif name.lower() in ("title", "表題"):
+            levels[style_id] = 1
+    return word, levels
 
 
 def _lines(container: Any, levels: dict[str, int]) -> Iterator[str]:
