@@ -5,7 +5,12 @@ from __future__ import annotations
 import pytest
 
 from tokka.records import Citation, Passage
-from tokka.retrieval.citations import attribute, citation_scores, recall_at_k
+from tokka.retrieval.citations import (
+    attribute,
+    citation_scores,
+    cited_text,
+    recall_at_k,
+)
 from tokka.retrieval.numerals import numbers
 
 LOAN = "融資の限度額は300万円とする。理事長の承認を得ること。\n期限は翌月末日とする。"
@@ -128,3 +133,48 @@ def test_recall_counts_gold_documents_not_passages() -> None:
 )
 def test_numbers_are_compared_by_value(text: str, values: set[str]) -> None:
     assert numbers(text) == values
+
+
+def test_a_date_is_traced_in_any_spelling_and_a_unit_must_agree() -> None:
+    text = "規程は2024年4月1日に施行する。猶予は3日とする。督促は3回行う。"
+    found = _passage(1, "a", text, 0)
+
+    def traced(answer: str) -> list[str]:
+        return [text[c.start : c.end] for c in attribute(answer, [found], "ja")]
+
+    assert traced("令和6年4月1日に施行") == ["規程は2024年4月1日に施行する。"]
+    assert traced("三回") == ["督促は3回行う。"]
+    assert traced("3日") == ["猶予は3日とする。"]
+    assert traced("令和5年4月1日に施行") == []
+
+
+def test_a_citation_in_a_widened_passage_names_the_chunk_that_holds_it() -> None:
+    text = "# 規程\n\n期限は翌月末日とする。\n\n承認は理事長が行う。"
+    first, second = text.index("期限"), text.index("承認")
+    passage = _passage(1, "a.md", text[first:], first).model_copy(
+        update={
+            "chunk_id": "a.md#found",
+            "parts": (("a.md#1", first, second - 2, 1), ("a.md#2", second, len(text), 2)),
+        }
+    )
+    [one] = attribute("翌月末日です。", [passage], "ja")
+    [other] = attribute("理事長が承認を行います。", [passage], "ja")
+    assert (one.chunk_id, one.page, text[one.start : one.end]) == (
+        "a.md#1", 1, "期限は翌月末日とする。",
+    )  # fmt: skip
+    assert (other.chunk_id, other.page, text[other.start : other.end]) == (
+        "a.md#2", 2, "承認は理事長が行う。",
+    )  # fmt: skip
+    assert cited_text(other, [passage]) == "承認は理事長が行う。"
+
+
+def test_gold_words_decide_where_the_exam_gives_them() -> None:
+    """The right document isn't enough: the sentence must be the one that holds the answer."""
+    right, wrong = (
+        attribute(said, PASSAGES, "ja") for said in ("融資の限度額は300万円", "期限は翌月末日")
+    )
+    gold = ["融資の限度額は３００万円とする"]
+    assert citation_scores(right, PASSAGES, ["loan.md"], gold) == (1.0, 1.0)
+    assert citation_scores(wrong, PASSAGES, ["loan.md"], gold) == (0.0, 0.0)
+    assert citation_scores([], PASSAGES, ["loan.md"], gold) == (None, 0.0)
+    assert citation_scores(right, PASSAGES, [], ["どこにもない文"]) == (0.0, None)

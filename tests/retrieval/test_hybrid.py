@@ -1,44 +1,22 @@
-"""Rankings are fused by rank; an index answers only with what it was built from."""
+"""An index gives passages with their place and their scores, and says what it lacks."""
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
 from tokka.corpus.chunking import chunk
 from tokka.corpus.documents import build
-from tokka.errors import IntegrityError, UsageError
+from tokka.errors import UsageError
 from tokka.records import Chunk, RetrievalSpec
-from tokka.retrieval.dense import Dense, build_dense
-from tokka.retrieval.hybrid import build_index, contextual, fuse, open_index
+from tokka.retrieval.hybrid import build_index, contextual, open_index
 
 LEXICAL = RetrievalSpec(dense=False)
 BOTH = RetrievalSpec()
 TITLES = {"loan.md": "融資規程", "cost.md": "経費規程"}
-
-
-class HashedPairs:
-    """An embedder of character pairs: near where texts share them, and quick."""
-
-    name = "pairs"
-    dimensions = 64
-
-    def __init__(self, digest: str = "d1") -> None:
-        self.digest = digest
-
-    def passages(self, texts: Sequence[str]) -> Any:
-        rows = np.zeros((len(texts), self.dimensions), dtype=np.float32)
-        for row, text in enumerate(texts):
-            for i in range(len(text) - 1):
-                rows[row, hashlib.md5(text[i : i + 2].encode()).digest()[0] % 64] += 1
-        return rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-9)
-
-    queries = passages
 
 
 @pytest.fixture
@@ -48,33 +26,31 @@ def chunks() -> list[Chunk]:
     return [piece for document in (loan, cost) for piece in chunk(document, 40, len)]
 
 
-def test_fusion_follows_cormack_clarke_and_buettcher() -> None:
-    fused = dict(fuse([["a", "b", "c"], ["c", "a"]], k=60))
-    assert fused == pytest.approx({"a": 1 / 61 + 1 / 62, "c": 1 / 63 + 1 / 61, "b": 1 / 62})
-    assert [item for item, _ in fuse([["a", "b", "c"], ["c", "a"]])] == ["a", "c", "b"]
+@pytest.fixture
+def folder(chunks: list[Chunk], pairs: Any, tmp_path: Path) -> Path:
+    build_index(chunks, tmp_path / "i", BOTH, "ja", pairs(), titles=TITLES)
+    return tmp_path / "i"
 
 
-def test_fusion_breaks_ties_by_the_earlier_ranking() -> None:
-    assert [item for item, _ in fuse([["z"], ["a"]])] == ["z", "a"]
-    assert fuse([[], []]) == []
-
-
-def test_passages_carry_their_place_and_the_bare_text(chunks: list[Chunk], tmp_path: Path) -> None:
-    build_index(chunks, tmp_path / "i", BOTH, "ja", HashedPairs(), titles=TITLES)
-    with open_index(tmp_path / "i", HashedPairs()) as index:
+def test_passages_carry_their_place_their_scores_and_the_bare_text(
+    chunks: list[Chunk], folder: Path, pairs: Any
+) -> None:
+    with open_index(folder, pairs()) as index:
         passages = index.search("融資の期限はいつか", 2, BOTH)
     assert [p.number for p in passages] == [1, 2]
     first = passages[0]
     assert (first.document_id, first.title) == ("loan.md", "融資規程")
-    assert first.text == "## 期限\n翌月末日とする。"
+    assert "翌月末日とする。" in first.text
     original = next(piece for piece in chunks if piece.id == first.chunk_id)
-    assert (first.start, first.end) == (original.start, original.end)
+    assert (first.start, first.end, first.text) == (original.start, original.end, original.text)
     assert passages[0].score >= passages[1].score > 0
+    assert first.lexical is not None and first.lexical > 0
+    assert first.dense is not None and 0 < first.dense <= 1
+    assert first.rerank is None
 
 
-def test_a_chunk_is_found_by_its_title_and_headings(chunks: list[Chunk], tmp_path: Path) -> None:
-    build_index(chunks, tmp_path / "i", LEXICAL, "ja", None, titles=TITLES)
-    with open_index(tmp_path / "i", None) as index:
+def test_a_chunk_is_found_by_its_title_and_headings(folder: Path, pairs: Any) -> None:
+    with open_index(folder, pairs()) as index:
         for name, document in (("経費", "cost.md"), ("融資", "loan.md")):
             found = index.search(f"{name}の上限", 1, LEXICAL)[0]
             assert found.document_id == document
@@ -90,73 +66,97 @@ def test_what_a_chunk_shows_itself_isnt_put_in_front_again() -> None:
     assert contextual(piece.model_copy(update={"headings": ()}), "") == piece.text
 
 
-def test_two_builds_have_one_digest_and_another_corpus_another(
-    chunks: list[Chunk], tmp_path: Path
-) -> None:
-    for name, some in (("a", chunks), ("b", chunks), ("c", chunks[1:])):
-        build_index(some, tmp_path / name, BOTH, "ja", HashedPairs())
-    a, b, c = (open_index(tmp_path / name, HashedPairs()) for name in "abc")
-    assert a.digest == b.digest != c.digest
-    assert a.search("上限", 4, BOTH) == b.search("上限", 4, BOTH)
-    same = [(tmp_path / name / "dense.usearch").read_bytes() for name in "ab"]
-    assert same[0] == same[1]
+def test_several_queries_are_fused(folder: Path, pairs: Any) -> None:
+    with open_index(folder, pairs()) as index:
+        one = index.rank("融資の期限", 9, LEXICAL)
+        two = index.rank(["融資の期限", "経費の上限"], 9, LEXICAL)
+    assert {part.query for hit in two for part in hit.parts} == {0, 1}
+    assert two[0].lexical is not None and one[0].lexical is not None
+    best = {hit.row: hit.lexical for hit in one}
+    assert all(hit.lexical >= best[hit.row] for hit in two if hit.row in best)  # type: ignore[operator]
 
 
-def test_another_embedder_than_the_built_one_is_refused(
-    chunks: list[Chunk], tmp_path: Path
-) -> None:
-    build_index(chunks, tmp_path, BOTH, "ja", HashedPairs("d1"))
-    with pytest.raises(IntegrityError, match="built with another embedder"):
-        open_index(tmp_path, HashedPairs("d2"))
-    with pytest.raises(UsageError, match="vectors of pairs"):
-        open_index(tmp_path, None)
+def test_weights_decide_what_counts(folder: Path, pairs: Any) -> None:
+    def kinds(weights: tuple[float, float]) -> set[str]:
+        spec = BOTH.model_copy(update={"weights": weights})
+        return {part.kind for hit in index.rank("融資の期限", 9, spec) for part in hit.parts}
+
+    with open_index(folder, pairs()) as index:
+        assert kinds((1.0, 1.0)) == {"lexical", "dense"}
+        assert kinds((2.0, 0.0)) == {"lexical"}
+        assert kinds((0.0, 2.0)) == {"dense"}
+        for weights, said in ((("tuned"), "tuned must be"), ((0.0, 0.0), "no search on")):
+            spec = BOTH.model_copy(update={"weights": weights})
+            with pytest.raises(UsageError, match=said):
+                index.search("融資", 4, spec)
+        with pytest.raises(UsageError, match="negative"):
+            index.search("融資", 4, BOTH.model_copy(update={"weights": (-1.0, 2.0)}))
+        with pytest.raises(UsageError, match="no query"):
+            index.search([], 4, BOTH)
 
 
-def test_an_unfinished_or_changed_index_is_refused(chunks: list[Chunk], tmp_path: Path) -> None:
-    build_index(chunks, tmp_path, LEXICAL, "ja", None)
-    file = tmp_path / "chunks.jsonl"
-    file.write_text(file.read_text("utf-8").replace("300万円", "900万円"), encoding="utf-8")
-    with pytest.raises(IntegrityError, match="was changed"):
-        open_index(tmp_path, None)
-    (tmp_path / "index.json").unlink()
-    with pytest.raises(IntegrityError, match="no finished index"):
-        open_index(tmp_path, None)
+@pytest.mark.parametrize("fusion", ["scores", "ranks"])
+def test_an_explanation_adds_up(folder: Path, pairs: Any, fusion: str) -> None:
+    queries = ["融資の期限", "経費の上限"]
+    spec = BOTH.model_copy(update={"fusion": fusion, "candidates": 2})
+    with open_index(folder, pairs()) as index:
+        explained = index.explain(queries, 9, spec)
+        found = index.search(queries, 9, spec)
+    assert [(e.number, e.chunk_id, e.score) for e in explained] == [
+        (p.number, p.chunk_id, p.score) for p in found
+    ]
+    for one in explained:
+        assert one.score == pytest.approx(sum(part.share for part in one.parts), abs=1e-7)
+        for part in one.parts:
+            if spec.fusion == "ranks" and part.rank is not None:
+                assert part.share == pytest.approx(part.weight / (spec.rrf_k + part.rank))
+            if part.kind == "lexical" and part.rank is not None:
+                own = sum(term.score for term in one.terms if term.query == part.query)
+                assert own == pytest.approx(part.score, abs=1e-3)
+    assert {term.words for term in explained[0].terms} <= {
+        (word,) for word in ("融資", "期限", "経費", "上限")
+    }
 
 
-def test_a_build_replaces_what_a_killed_one_left(chunks: list[Chunk], tmp_path: Path) -> None:
-    build_index(chunks, tmp_path, BOTH, "ja", HashedPairs())
-    (tmp_path / "index.json").unlink()
-    (tmp_path / "lexical" / ".tantivy-writer.lock").touch()
-    build_index(chunks, tmp_path, LEXICAL, "ja", None)
-    with open_index(tmp_path, None) as index:
-        assert len(index.search("上限", 9, LEXICAL)) == 2
-    assert not (tmp_path / "dense.usearch").exists()
+class Backwards:
+    """Prefers the texts that came last, and remembers what it read."""
+
+    name = digest = "backwards"
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[str, list[str]]] = []
+
+    def scores(self, query: str, texts: Sequence[str]) -> list[float]:
+        self.asked.append((query, list(texts)))
+        return [float(number) for number in range(len(texts))]
+
+    def close(self) -> None: ...
 
 
-def test_what_an_index_lacks_is_said(chunks: list[Chunk], tmp_path: Path) -> None:
+def test_a_reranker_puts_the_best_in_its_own_order(folder: Path, pairs: Any) -> None:
+    spec = BOTH.model_copy(update={"rerank_depth": 3})
+    reranker = Backwards()
+    with open_index(folder, pairs()) as index:
+        plain = index.search(["融資の期限", "期日"], 4, spec)
+        found = index.search(["融資の期限", "期日"], 4, spec, reranker=reranker)
+        top = index.search("融資の期限", 1, spec, reranker=reranker)
+        reranker.asked = reranker.asked[:1]
+        assert index.search("融資", 4, spec.model_copy(update={"where": {"language": "en"}}),
+                            reranker=reranker) == []  # fmt: skip
+    assert [p.chunk_id for p in found] == [plain[i].chunk_id for i in (2, 1, 0, 3)]
+    assert [p.rerank for p in found] == [2.0, 1.0, 0.0, None]
+    assert [p.number for p in found] == [1, 2, 3, 4]
+    assert [(query, len(texts)) for query, texts in reranker.asked] == [("融資の期限", 3)]
+    assert reranker.asked[0][1][0].startswith("融資規程")  # it reads where the text stands
+    assert top[0].rerank == 2.0  # reranked before it is cut to one
+
+
+def test_what_an_index_lacks_is_said(chunks: list[Chunk], pairs: Any, tmp_path: Path) -> None:
     build_index(chunks, tmp_path, LEXICAL, "ja", None)
     with open_index(tmp_path, None) as index, pytest.raises(UsageError, match="no dense part"):
         index.search("上限", 4, BOTH)
-    with pytest.raises(UsageError, match="no chunks"):
-        build_index([], tmp_path, LEXICAL, "ja", None)
-    with pytest.raises(UsageError, match="needs an embedder"):
-        build_index(chunks, tmp_path, BOTH, "ja", None)
-
-
-def test_dense_search_is_exact_and_orders_ties_by_row(tmp_path: Path) -> None:
-    texts = ["融資の規程", "経費の規程", "融資の規程"] * 40
-    embedder = HashedPairs()
-    seen: list[tuple[int, int]] = []
-    build_dense(texts, tmp_path / "d", embedder, lambda done, total: seen.append((done, total)))
-    hits = Dense.open(tmp_path / "d").search(embedder.queries(["融資の規程"])[0], 5)
-    assert [hit.row for hit in hits] == [0, 2, 3, 5, 6]
-    assert hits[0].score == pytest.approx(1.0, abs=1e-5)
-    assert seen == [(64, 120), (120, 120)]
-
-
-def test_a_missing_or_damaged_vector_file_is_refused(tmp_path: Path) -> None:
-    for data in (None, b"", b"rubbish" * 50):
-        if data is not None:
-            (tmp_path / "d").write_bytes(data)
-        with pytest.raises(IntegrityError, match="build it again"):
-            Dense.open(tmp_path / "d")
+    with pytest.raises(UsageError, match="is closed"):
+        index.search("上限", 4, LEXICAL)
+    build_index(chunks, tmp_path, RetrievalSpec(lexical=False), "ja", pairs())
+    with open_index(tmp_path, pairs()) as index, pytest.raises(UsageError, match="no lexical part"):
+        index.search("上限", 4, BOTH)

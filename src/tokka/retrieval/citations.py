@@ -16,12 +16,12 @@ import math
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 from tokka.records import Citation, Passage
-from tokka.retrieval.numerals import numbers
+from tokka.retrieval.claims import Claim, claims, holds
 from tokka.retrieval.tokenise import tokens
 
 THRESHOLD = 0.5
@@ -36,7 +36,7 @@ _FILLERS = (
     "a an and are as at be been by for from has have in is it of on or that the this to was were "
     "will with must shall 為る 有る 成る 居る 因る 事 物 此れ 其れ"
 )
-_SAYS_NOTHING = frozenset(_FILLERS.split())
+SAYS_NOTHING = frozenset(_FILLERS.split())
 
 
 class CitationScores(NamedTuple):
@@ -48,14 +48,14 @@ class CitationScores(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class _Place:
-    """One or two neighbouring sentences of a passage; `words` and `figures` are what they hold."""
+    """One or two neighbouring sentences of a passage; `words` and what `holds` says are in them."""
 
     passage: Passage
     start: int
     end: int
     sentences: int
     words: frozenset[str]
-    figures: frozenset[str]
+    holds: Callable[[Claim], bool]
 
 
 def attribute(
@@ -65,25 +65,28 @@ def attribute(
 
     support = Σ weight(words of the sentence that stand in the span) / Σ weight(all its words), with
     weight(w) = ln(1 + N / df(w)), N the passages' sentences, df the number that hold w, and ½ where
-    none does. A sentence with a number cites only spans with that number (3,000,000円 = 300万円).
-    One span is one sentence, or two where the second adds 0.15. Equal support is decided by the
+    none does. A sentence with a number or a date cites only spans that hold it, in any spelling
+    (3,000,000円 = 300万円, 令和6年4月1日 = 2024-04-01; but 3日 is not 3回). One span is one
+    sentence, or two where the second adds 0.15. Equal support is decided by the
     words of `question`, then by the passage's number. `start` and `end` are document offsets.
     """
     places = [place for passage in passages for place in _places(passage, language)]
     single = [place for place in places if place.sentences == 1]
     frequency = Counter(word for place in single for word in place.words)
-    asked = _words(question, language)
+    asked = words_of(question, language)
     wanted_in = {p.number: _share(asked, _whole(p, language), frequency, 1) for p in passages}
     citations = []
-    for begin, end in _statements(answer_text):
+    for begin, end in statements(answer_text):
         said = _PREAMBLE.sub("", answer_text[begin:end], count=1)
-        words, figures = _words(said, language), numbers(said)
+        claimed = claims(said)
+        figures: list[Claim] = [*claimed.dates, *claimed.amounts]
+        words = words_of(said, language)
         plain = _plain(said)
         if not plain or not (words or figures):
             continue
         best: tuple[tuple[float, float, int, int], _Place, float] | None = None
         for place in places:
-            if not figures <= place.figures:
+            if not all(map(place.holds, figures)):
                 continue
             support = _share(words, place.words, frequency, len(single)) if words else 1.0
             if len(plain) > 1 and plain in _plain(_text(place)):
@@ -105,24 +108,53 @@ def attribute(
 
 
 def citation_scores(
-    citations: Sequence[Citation], passages: Sequence[Passage], gold_document_ids: Collection[str]
+    citations: Sequence[Citation],
+    passages: Sequence[Passage],
+    gold_document_ids: Collection[str],
+    gold: Collection[str] = (),
 ) -> CitationScores:
-    """Citation precision and recall by gold document, not by entailment.
+    """Citation precision and recall by what the exam says holds the answer, not by entailment.
 
     ALCE (Gao et al. 2023) asks a model whether each statement is entailed by its citations (recall)
-    and whether each citation is needed (precision). Here the exam says which documents hold the
-    answer: precision is the share of citations to one of them, None without citations; recall is
-    the share of those among them that stood in the prompt and were cited, None where none stood
-    there (that failure is the search's: `recall_at_k`). Both are None without gold documents.
+    and whether each citation is needed (precision). Here the exam names gold documents, or in
+    `gold` the very words: precision is the share of citations to one of them, None without
+    citations; recall is the share of those among them that stood in the prompt and were cited, None
+    where none stood there (that failure is the search's: `recall_at_k`). A citation is to the words
+    if the one holds the other, in letters and digits. Both are None without gold.
     """
-    gold = set(gold_document_ids)
-    if not gold:
+    if gold:
+        return _scores_by_words(citations, passages, gold)
+    wanted = set(gold_document_ids)
+    if not wanted:
         return CitationScores(None, None)
     cited = [citation.document_id for citation in citations]
-    citable = gold & {passage.document_id for passage in passages}
-    precision = sum(document in gold for document in cited) / len(cited) if cited else None
+    citable = wanted & {passage.document_id for passage in passages}
+    precision = sum(document in wanted for document in cited) / len(cited) if cited else None
     recall = len(citable & set(cited)) / len(citable) if citable else None
     return CitationScores(precision, recall)
+
+
+def cited_text(citation: Citation, passages: Sequence[Passage]) -> str:
+    """The words that a citation points to; empty where its passage isn't among `passages`."""
+    for passage in passages:
+        if passage.number == citation.passage:
+            return passage.text[citation.start - passage.start : citation.end - passage.start]
+    return ""
+
+
+def _scores_by_words(
+    citations: Sequence[Citation], passages: Sequence[Passage], gold: Collection[str]
+) -> CitationScores:
+    wanted = {plain for text in gold if (plain := _plain(text))}
+    cited = [plain for one in citations if (plain := _plain(cited_text(one, passages)))]
+    shown = [_plain(passage.text) for passage in passages]
+    citable = {text for text in wanted if any(text in passage for passage in shown)}
+    right = [any(text in one or one in text for text in wanted) for one in cited]
+    found = {text for text in citable if any(text in one or one in text for one in cited)}
+    return CitationScores(
+        sum(right) / len(right) if right else None,
+        len(found) / len(citable) if citable else None,
+    )
 
 
 def recall_at_k(passages: Sequence[Passage], gold_document_ids: Collection[str]) -> float:
@@ -137,7 +169,7 @@ def recall_at_k(passages: Sequence[Passage], gold_document_ids: Collection[str])
 
 
 def _places(passage: Passage, language: str) -> Iterator[_Place]:
-    spans = list(_statements(passage.text))
+    spans = list(statements(passage.text))
     for index, (start, end) in enumerate(spans):
         yield _place(passage, start, end, 1, language)
         if index + 1 < len(spans):
@@ -149,11 +181,11 @@ def _places(passage: Passage, language: str) -> Iterator[_Place]:
 
 def _place(passage: Passage, start: int, end: int, count: int, language: str) -> _Place:
     text = passage.text[start:end]
-    return _Place(passage, start, end, count, _words(text, language), numbers(text))
+    return _Place(passage, start, end, count, words_of(text, language), holds(text))
 
 
-def _statements(text: str) -> Iterator[tuple[int, int]]:
-    """Spans without the white space around them."""
+def statements(text: str) -> Iterator[tuple[int, int]]:
+    """Spans of sentences and lines, without the white space around them."""
     for found in _STATEMENT.finditer(text):
         piece = found[0].strip()
         if piece:
@@ -162,17 +194,17 @@ def _statements(text: str) -> Iterator[tuple[int, int]]:
 
 
 @functools.lru_cache(maxsize=8192)
-def _words(text: str, language: str) -> frozenset[str]:
-    """Words that say something; numbers are compared by value and left out here."""
+def words_of(text: str, language: str) -> frozenset[str]:
+    """Search tokens that say something; numbers are compared by value and left out here."""
     return frozenset(
         word
         for word in tokens(text, language)
-        if word not in _SAYS_NOTHING and not re.fullmatch(r"[\d.,]+", word)
+        if word not in SAYS_NOTHING and not re.fullmatch(r"[\d.,]+", word)
     )
 
 
 def _whole(passage: Passage, language: str) -> frozenset[str]:
-    return _words(passage.title[:_TITLE_CHARACTERS], language) | _words(passage.text, language)
+    return words_of(passage.title[:_TITLE_CHARACTERS], language) | words_of(passage.text, language)
 
 
 def _share(
@@ -194,14 +226,24 @@ def _text(place: _Place) -> str:
 
 
 def _citation(place: _Place, begin: int, end: int, support: float) -> Citation:
+    first, last = place.passage.start + place.start, place.passage.start + place.end
+    chunk_id, page = _chunk_of(place.passage, first, last)
     return Citation(
         passage=place.passage.number,
-        chunk_id=place.passage.chunk_id,
+        chunk_id=chunk_id,
         document_id=place.passage.document_id,
-        page=place.passage.page,
-        start=place.passage.start + place.start,
-        end=place.passage.start + place.end,
+        page=page,
+        start=first,
+        end=last,
         answer_start=begin,
         answer_end=end,
         support=round(min(support, 1.0), 6),
     )
+
+
+def _chunk_of(passage: Passage, start: int, end: int) -> tuple[str, int | None]:
+    """Id and page of the chunk that holds most of a span; the first of equals."""
+    if not passage.parts:
+        return passage.chunk_id, passage.page
+    held = max(passage.parts, key=lambda part: min(end, part[2]) - max(start, part[1]))
+    return held[0], held[3]

@@ -1,81 +1,104 @@
-"""Nearest vectors by cosine, in a usearch index on disk.
+"""Nearest vectors by cosine: every visible row is looked at, in 8 bits; the best in full.
 
-Texts → a file → `Hit`s. Up to 200,000 vectors the search is exact; above, it follows usearch's
-graph. Both give the same hits every time: the graph is built by one thread.
+Vectors → `quantise` → codes; codes, vectors, view → the k nearest rows. The scan runs in numkong,
+usearch's own kernels. No graph: one that spans hidden or removed rows finds fewer than there are,
+and its answers would change with them. The 8-bit scan keeps k × `_KEPT` rows, whose cosines are
+then computed in float64, so a row's score doesn't depend on which others were looked at.
 
->>> build_dense(["融資の限度額は300万円。"], path, embedder)
->>> Dense.open(path).search(embedder.queries(["いくらまで借りられるか"])[0], 10)
+>>> codes, scales = quantise(embedder.passages(["融資の限度額は300万円。"]))
+>>> nearest(parts, embedder.queries(["いくらまで借りられるか"])[0], 10, view)
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from pathlib import Path
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass
 
-from tokka.errors import IntegrityError
+import numpy as np
+
 from tokka.extras import require
-from tokka.models.protocol import Embedder
-from tokka.retrieval.lexical import Hit
+from tokka.retrieval.access import View
+from tokka.retrieval.packed import Array
+from tokka.retrieval.parts import Part
 
-_EXACT_UP_TO = 200_000
-_SLICE = 64
+_KEPT = 8  # times k: recall 1.0000 of the exact 50 best at 100,000 rows
+_AT_LEAST = 256
+_FEW = 0.125  # of the rows visible: cheaper to gather them than to scan all
 _ROUNDING = 6
+_LEVELS = 127
 
 
-def build_dense(
-    texts: Sequence[str],
-    path: Path,
-    embedder: Embedder,
-    progress: Callable[[int, int], None] | None = None,
-) -> None:
-    """Embed `texts` as passages and save them. `progress(done, total)` after every 64."""
-    numpy = require("numpy", extra="retrieval")
-    usearch = require("usearch.index", extra="retrieval")
-    index = usearch.Index(ndim=embedder.dimensions, metric="ip", dtype="f32")
-    for first in range(0, len(texts), _SLICE):
-        rows = embedder.passages(texts[first : first + _SLICE])
-        keys = numpy.arange(first, first + len(rows), dtype=numpy.uint64)
-        index.add(keys, rows, threads=1)
-        if progress:
-            progress(first + len(rows), len(texts))
-    index.save(str(path))
+@dataclass(frozen=True, slots=True)
+class Hits:
+    """Rows and their scores, best first."""
+
+    rows: Array
+    scores: Array
 
 
-class Dense:
-    """An index opened for searching. Scores are cosines, -1 to 1."""
+NO_HITS = Hits(np.empty(0, np.int64), np.empty(0, np.float64))
 
-    def __init__(self, index: Any) -> None:
-        self._index = index
 
-    @classmethod
-    def open(cls, path: Path) -> Dense:
-        """Raises IntegrityError when the file is missing or damaged."""
-        usearch = require("usearch.index", extra="retrieval")
-        try:
-            index = usearch.Index.restore(str(path)) if path.is_file() else None
-        except (ValueError, RuntimeError) as error:
-            raise IntegrityError(f"dense: {path} is damaged ({error}); build it again") from error
-        if index is None:
-            raise IntegrityError(f"dense: {path} holds no index; build it again")
-        return cls(index)
+def quantise(vectors: Array) -> tuple[Array, Array]:
+    """float32 (n, d) → codes int8 (n, d) and scales float32 (n): vector ≈ scale × code."""
+    largest = np.abs(vectors).max(axis=1, initial=0.0)
+    scales = np.where(largest > 0, largest / _LEVELS, 1.0).astype(np.float32)
+    return np.rint(vectors / scales[:, None]).astype(np.int8), scales
 
-    def search(self, vector: Any, k: int) -> list[Hit]:
-        """The k rows nearest to `vector`, shape (dimensions,); equal scores by row."""
-        size = len(self._index)
-        limit = min(max(k, 1), size)
-        while True:
-            exact = size <= _EXACT_UP_TO
-            found = self._index.search(vector, limit, exact=exact, threads=1)
-            hits = [
-                Hit(int(row), round(1.0 - float(distance), _ROUNDING))
-                for row, distance in zip(found.keys, found.distances, strict=True)
-            ]
-            # Rows equal to the last one may stand outside: fetch them all.
-            if len(hits) < limit or hits[-1].score < hits[min(k, limit) - 1].score or limit >= size:
-                break
-            limit = min(limit * 2, size)
-        return sorted(hits, key=lambda hit: (-hit.score, hit.row))[:k]
 
-    def __len__(self) -> int:
-        return len(self._index)
+def nearest(vector: Array, k: int, view: View) -> Hits:
+    """The k visible rows nearest to `vector`, shape (dimensions,); scores are cosines."""
+    if k < 1 or not view.documents:
+        return NO_HITS
+    rows = None if view.found is None else np.flatnonzero(view.found)
+    near = _scan(view.table.parts, vector, view, rows)
+    if rows is None:
+        rows = np.arange(len(near))
+    kept = max(_KEPT * k, _AT_LEAST)
+    if len(rows) > kept:
+        # All that are equal to the last one stay in.
+        kept_rows = near >= np.partition(near, -kept)[-kept]
+        rows = rows[kept_rows]
+    scores = np.round(_cosines(view, rows, vector), _ROUNDING)
+    best = view.table.best(rows, scores, k)
+    return Hits(rows[best], scores[best])
+
+
+def cosines(vector: Array, rows: Array, view: View) -> Array:
+    """The cosines of any rows, shape (rows,): what `nearest` gives them, however far down."""
+    order = np.argsort(rows)
+    out = np.empty(len(rows))
+    out[order] = np.round(_cosines(view, rows[order], vector), _ROUNDING)
+    return out
+
+
+def _scan(parts: Sequence[Part], vector: Array, view: View, rows: Array | None) -> Array:
+    """What the codes say of each of `rows` (None: all): proportional to the cosine, nearly."""
+    numkong = require("numkong", extra="retrieval")
+    code = quantise(np.asarray(vector, np.float32)[None, :])[0]
+    few = rows is not None and len(rows) < _FEW * len(view.table)
+    out = []
+    for part, first in zip(parts, view.table.firsts.tolist(), strict=False):
+        codes, scales = part.vectors["codes"], part.vectors["scales"]
+        mine = None if rows is None else _of(part, first, rows) - first
+        if few and mine is not None:
+            codes, scales, mine = codes[mine], scales[mine], None
+        if len(codes):
+            dots = np.asarray(numkong.cdist(codes, code, "dot"), np.float64)[:, 0] * scales
+            out.append(dots if mine is None else dots[mine])
+    return np.concatenate(out) if out else np.empty(0)
+
+
+def _of(part: Part, first: int, rows: Array) -> Array:
+    """Those of the ascending `rows` that are the part's."""
+    low, high = np.searchsorted(rows, (first, first + len(part)))
+    return rows[low:high]
+
+
+def _cosines(view: View, rows: Array, vector: Array) -> Array:
+    wide = np.asarray(vector, np.float64)
+    out = []
+    for part, first in zip(view.table.parts, view.table.firsts.tolist(), strict=False):
+        mine = _of(part, first, rows) - first
+        out.append(part.vectors["vectors"][mine].astype(np.float64) @ wide)
+    return np.concatenate(out) if out else np.empty(0)

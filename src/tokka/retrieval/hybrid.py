@@ -1,246 +1,404 @@
-"""Lexical and dense rankings fused into the passages of a prompt; the index as one folder.
+"""Search an index: lexical and dense rankings, fused, reranked, and made into passages.
 
-Chunks → folder → `Passage`s:
+Queries + a setting + a caller → `Passage`s. Where each step lives: what a caller may see `access`,
+facts `filters`, BM25 `lexical`, vectors `dense`, ranks `fusion`, references and widening
+`passages`; building and changing `building`.
 
-    chunks.jsonl     {"title": …, "chunk": …} a line, in the order of the rows
-    lexical/         tantivy, when the spec asks for lexical search
-    dense.usearch    vectors, when it asks for dense search
-    index.json       written last: what the folder was built from; its digest stands for the index
-
-tantivy names its files at random, so two builds of one index differ there: compare `index.json`.
-
->>> build_index(chunks, folder, RetrievalSpec(), "ja", embedder, titles={"loan.md": "融資規程"})
+>>> build_index(chunks, folder, RetrievalSpec(), "ja", embedder, documents=facts)
 >>> with open_index(folder, embedder) as index:
-...     passages = index.search("融資の限度額は？", 4, RetrievalSpec())
+...     passages = index.search("融資の限度額は？", 4, RetrievalSpec(), Caller(labels=("staff",)))
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
-import os
-import shutil
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, Self
 
-from tokka.errors import IntegrityError, UsageError
+import numpy as np
+
+from tokka.errors import UsageError
 from tokka.models.protocol import Embedder
-from tokka.records import Chunk, Passage, RetrievalSpec, canonical_json
-from tokka.retrieval.dense import Dense, build_dense
-from tokka.retrieval.lexical import Lexical, build_lexical
-from tokka.retrieval.tokenise import tokeniser_version
+from tokka.records import Caller, Chunk, Passage, RetrievalSpec
+from tokka.retrieval.access import Table, View
+from tokka.retrieval.building import build_index, compact_index, update_index
+from tokka.retrieval.dense import Hits, cosines, nearest
+from tokka.retrieval.fusion import Fused, Kind, Ranking, RankPart, fuse, sum_scores
+from tokka.retrieval.lexical import Asked, Lexical
+from tokka.retrieval.manifest import MANIFEST, Manifest, Opened, check_tools, open_parts
+from tokka.retrieval.pairs import Pairs, pairs_in
+from tokka.retrieval.passages import passages_of, titles_of
+from tokka.retrieval.synonyms import Synonyms, read_synonyms
+from tokka.retrieval.tokenise import OF_QUESTIONS, tokens
+from tokka.retrieval.writing import contextual
 
-Item = TypeVar("Item", bound=Hashable)
+if TYPE_CHECKING:
+    from tokka.retrieval.rerank import Reranker
 
-MANIFEST = "index.json"
-_CHUNKS, _LEXICAL, _DENSE = "chunks.jsonl", "lexical", "dense.usearch"
-_FORMAT = 1
+__all__ = [
+    "MANIFEST",
+    "Explained",
+    "Index",
+    "Ranked",
+    "Retriever",
+    "build_index",
+    "compact_index",
+    "contextual",
+    "open_index",
+    "update_index",
+]
+
+EVERYTHING = Caller()
+
+Queries = str | Sequence[str]
 
 
 class Retriever(Protocol):
-    """Finds passages for a query. `digest` changes whenever a search could answer differently."""
+    """Finds passages for queries. `digest` changes whenever a search could answer differently."""
 
-    digest: str
-
-    def search(self, query: str, top_k: int, spec: RetrievalSpec) -> list[Passage]: ...
+    @property
+    def digest(self) -> str: ...
+    def search(
+        self,
+        queries: Queries,
+        top_k: int,
+        spec: RetrievalSpec,
+        caller: Caller = EVERYTHING,
+        reranker: Reranker | None = None,
+    ) -> list[Passage]: ...
     def close(self) -> None: ...
     def __enter__(self) -> Retriever: ...
     def __exit__(self, *exc: object) -> None: ...
 
 
-def fuse(rankings: Sequence[Sequence[Item]], k: int = 60) -> list[tuple[Item, float]]:
-    """Reciprocal rank fusion: score = Σ 1 / (k + rank), ranks from 1, best first.
+@dataclass(frozen=True, slots=True)
+class Ranked:
+    """A row and why it is there. `row` is for this process alone: its number counts rows that the
+    caller may not see."""
 
-    Cormack, Clarke and Büttcher (2009), who set k = 60. Equal scores: the better single rank
-    first, then the earlier ranking.
-    """
-    scores: dict[Item, float] = {}
-    best: dict[Item, tuple[int, int]] = {}
-    for order, ranking in enumerate(rankings):
-        for rank, item in enumerate(ranking, start=1):
-            scores[item] = scores.get(item, 0.0) + 1.0 / (k + rank)
-            best[item] = min(best.get(item, (rank, order)), (rank, order))
-    return sorted(scores.items(), key=lambda pair: (-pair[1], best[pair[0]]))
+    row: int
+    score: float
+    lexical: float | None
+    dense: float | None
+    parts: tuple[RankPart, ...]
 
 
-def build_index(
-    chunks: Sequence[Chunk],
-    folder: Path,
-    spec: RetrievalSpec,
-    language: str,
-    embedder: Embedder | None,
-    progress: Callable[[int, int], None] | None = None,
-    *,
-    titles: Mapping[str, str] | None = None,
-) -> None:
-    """Build the parts that `spec` asks for; what a killed build left in `folder` is replaced.
+@dataclass(frozen=True, slots=True)
+class TermShare:
+    """What a token, the phrase of a synonym, or a pair of words side by side adds to a passage's
+    lexical score: `score` = `weight` × `rarity` × what standing there `times` times is worth (a
+    pair counts once). `query` counts from 0."""
 
-    A chunk is indexed with its document's title (`titles` by document id) and its headings in
-    front: "期限" alone doesn't say of what. `progress(done, total)` counts embedded chunks.
-    Raises UsageError without chunks, or for dense search without an embedder.
-    """
-    if not chunks:
-        raise UsageError("retrieval: there are no chunks to index; add documents to the corpus")
-    if spec.dense and embedder is None:
-        raise UsageError(
-            "retrieval: dense search needs an embedder; name one or set dense to false"
-        )
-    _clear(folder)
-    known = titles or {}
-    rows = [(known.get(chunk.document_id, ""), chunk) for chunk in chunks]
-    written = "".join(canonical_json({"title": title, "chunk": c}) + "\n" for title, c in rows)
-    (folder / _CHUNKS).write_text(written, encoding="utf-8", newline="\n")
-    texts = [contextual(chunk, title) for title, chunk in rows]
-    if spec.lexical:
-        build_lexical(texts, folder / _LEXICAL, language)
-    if spec.dense and embedder is not None:
-        build_dense(texts, folder / _DENSE, embedder, progress)
-    manifest = {
-        "format": _FORMAT,
-        "chunks": len(chunks),
-        "chunks_sha256": hashlib.sha256(written.encode()).hexdigest(),
-        "language": language,
-        "tokeniser": tokeniser_version(language) if spec.lexical else "",
-        "embedder": embedder.name if spec.dense and embedder else "",
-        "embedder_digest": embedder.digest if spec.dense and embedder else "",
-    }
-    unfinished = folder / (MANIFEST + ".part")
-    unfinished.write_text(canonical_json(manifest) + "\n", encoding="utf-8")
-    os.replace(unfinished, folder / MANIFEST)
+    query: int
+    words: tuple[str, ...]
+    weight: float
+    times: int
+    rarity: float
+    score: float
 
 
-def open_index(folder: Path, embedder: Embedder | None) -> Index:
-    """Open a finished index. `embedder` may be None when it has no vectors.
+@dataclass(frozen=True, slots=True)
+class Explained:
+    """A hit, as it is before reranking: its `score` is the sum of the shares of `parts`."""
+
+    number: int
+    chunk_id: str
+    document_id: str
+    title: str
+    score: float
+    lexical: float | None
+    dense: float | None
+    parts: tuple[RankPart, ...]
+    terms: tuple[TermShare, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """One search: for which query, what was asked (words, or a vector), what it found."""
+
+    kind: Kind
+    query: int
+    weight: float
+    hits: Hits
+    asked: Any
+
+    def ranking(self, others: Mapping[int, float]) -> Ranking[int]:
+        rows, scores = self.hits.rows.tolist(), self.hits.scores.tolist()
+        return Ranking(self.kind, self.query, self.weight, rows, scores, others)
+
+
+def open_index(
+    folder: Path, embedder: Embedder | None, synonyms: Mapping[str, str] | None = None
+) -> Index:
+    """Open a finished index. `embedder` may be None when it has no vectors. `synonyms`: the texts
+    of the files that settings name under `synonyms`, by that name.
 
     Raises IntegrityError when the build isn't finished, a file was changed, or the embedder or the
-    tokeniser isn't the one it was built with; UsageError when an embedder is missing.
+    tokeniser isn't the one it was built with; UsageError when an embedder is missing; Mistakes
+    for the lines of a synonym file that can't be read.
     """
-    path = folder / MANIFEST
-    if not path.is_file():
-        raise IntegrityError(f"retrieval: {folder} holds no finished index; build it again")
-    raw = path.read_bytes()
-    try:
-        manifest: dict[str, Any] = json.loads(raw)
-        content = (folder / _CHUNKS).read_bytes()
-    except (ValueError, OSError) as error:
-        raise IntegrityError(f"retrieval: {folder} is damaged ({error}); build it again") from error
-    if manifest.get("format") != _FORMAT:
-        raise IntegrityError(
-            f"retrieval: {folder} has the index format {manifest.get('format')}, "
-            f"this version reads {_FORMAT}; build it again"
-        )
-    if hashlib.sha256(content).hexdigest() != manifest["chunks_sha256"]:
-        raise IntegrityError(f"retrieval: {folder / _CHUNKS} was changed; build the index again")
-    here = tokeniser_version(manifest["language"]) if manifest["tokeniser"] else ""
-    if here != manifest["tokeniser"]:
-        raise IntegrityError(
-            f"retrieval: {folder} was built with {manifest['tokeniser']}, installed is {here}; "
-            "build it again"
-        )
-    if manifest["embedder_digest"]:
-        if embedder is None:
-            raise UsageError(
-                f"retrieval: {folder} has vectors of {manifest['embedder']}; open it with that "
-                "embedder"
-            )
-        if embedder.digest != manifest["embedder_digest"]:
-            raise IntegrityError(
-                f"retrieval: {folder} was built with another embedder "
-                f"({manifest['embedder']} {manifest['embedder_digest'][:12]}, now "
-                f"{embedder.name} {embedder.digest[:12]}); build it again"
-            )
-    return Index(folder, manifest, content, embedder, hashlib.sha256(raw).hexdigest())
-
-
-def contextual(chunk: Chunk, title: str) -> str:
-    """What is indexed for a chunk: its title and headings where it doesn't show them, its text."""
-    opening = chunk.text[:200]
-    names = dict.fromkeys(name for name in (title, *chunk.headings) if name and name not in opening)
-    return " > ".join(names) + "\n" + chunk.text if names else chunk.text
+    manifest, opened = open_parts(folder)
+    check_tools(folder, manifest, embedder)
+    read = {
+        name: read_synonyms(text, manifest.language, name)
+        for name, text in (synonyms or {}).items()
+    }
+    return Index(folder, manifest, opened, embedder, read)
 
 
 class Index:
-    """A built index, opened. The one `Retriever` there is."""
+    """An opened index; it goes on as it was when somebody changes the folder."""
 
     def __init__(
         self,
         folder: Path,
-        manifest: Mapping[str, Any],
-        content: bytes,
+        manifest: Manifest,
+        opened: Sequence[Opened],
         embedder: Embedder | None,
-        digest: str,
+        synonyms: Mapping[str, Synonyms],
     ) -> None:
-        self.digest = digest
-        self.language: str = manifest["language"]
+        self.digest = manifest.digest
+        self.language = manifest.language
         self._folder = folder
+        self._manifest = manifest
         self._embedder = embedder
-        rows = [json.loads(line) for line in content.decode().split("\n") if line]
-        self._titles: list[str] = [row["title"] for row in rows]
-        self._chunks = [Chunk.model_validate(row["chunk"]) for row in rows]
-        self._lexical = (
-            Lexical.open(folder / _LEXICAL, self.language) if manifest["tokeniser"] else None
-        )
-        self._dense = Dense.open(folder / _DENSE) if manifest["embedder_digest"] else None
-        if self._dense is not None and len(self._dense) != len(self._chunks):
-            raise IntegrityError(
-                f"retrieval: {folder} has {len(self._dense)} vectors for {len(self._chunks)} "
-                "chunks; build it again"
-            )
+        self._synonyms = {"": Synonyms(), **synonyms}
+        self._lexical = Lexical()
+        self._table: Table | None = Table([p for p, _ in opened], [live for _, live in opened])
 
-    def search(self, query: str, top_k: int, spec: RetrievalSpec) -> list[Passage]:
-        """At most `top_k` passages, numbered from 1, best first; fewer when fewer are found.
+    def __len__(self) -> int:
+        """How many chunks there are, whoever may see them."""
+        return self._manifest.rows
 
-        `spec` says which rankings are fused and how deep (`candidates`, `rrf_k`); `score` is the
-        fused score. Raises UsageError when it asks for a ranking that the index lacks.
+    def rank(
+        self, queries: Queries, depth: int, spec: RetrievalSpec, caller: Caller = EVERYTHING
+    ) -> list[Ranked]:
+        """At most `depth` rows that the caller may see, best first: the rankings of all queries,
+        each `spec.candidates` deep, fused. Raises UsageError when `spec` asks for a ranking that
+        the index lacks, for synonyms that it wasn't given, or for weights yet to be tuned."""
+        view = self._view(spec, caller)
+        return [_ranked(one) for one in self._fused(_listed(queries), depth, spec, view)]
+
+    def search(
+        self,
+        queries: Queries,
+        top_k: int,
+        spec: RetrievalSpec,
+        caller: Caller = EVERYTHING,
+        reranker: Reranker | None = None,
+    ) -> list[Passage]:
+        """At most `top_k` passages (and what references add), numbered from 1, best first.
+
+        The best `spec.rerank_depth` are put in the order of the `reranker`, which reads the first
+        query. `score` is the fused score, `lexical` and `dense` the best over the queries.
         """
+        asked = _listed(queries)
+        view = self._view(spec, caller)
+        depth = max(top_k, spec.rerank_depth if reranker is not None else 0)
+        found = self._fused(asked, depth, spec, view)
+        reranked: dict[int, float] = {}
+        if reranker is not None and found:
+            first = [one.item for one in found[: spec.rerank_depth]]
+            texts = [contextual(line.chunk, line.title) for line in map(view.table.line, first)]
+            scores = reranker.scores(asked[0], texts)
+            reranked = dict(zip(first, scores, strict=True))
+            # The sort is stable: equals keep the order of the search.
+            best = sorted(found[: len(first)], key=lambda one: -reranked[one.item])
+            found = best + found[len(first) :]
+        return passages_of(found[:top_k], spec, view, reranked)
+
+    def explain(
+        self, queries: Queries, top_k: int, spec: RetrievalSpec, caller: Caller = EVERYTHING
+    ) -> list[Explained]:
+        """Why the best `top_k` are where they are, before reranking and widening. Whatever is
+        counted here is counted over what the caller may see."""
+        asked = _listed(queries)
+        view = self._view(spec, caller)
         depth = max(spec.candidates, top_k)
-        rankings: list[list[int]] = []
-        if spec.lexical:
-            if self._lexical is None:
-                raise self._lacks("lexical")
-            rankings.append([hit.row for hit in self._lexical.search(query, depth)])
-        if spec.dense:
-            if self._dense is None or self._embedder is None:
-                raise self._lacks("dense")
-            vector = self._embedder.queries([query])[0]
-            rankings.append([hit.row for hit in self._dense.search(vector, depth)])
-        fused = fuse(rankings, spec.rrf_k)[:top_k]
-        return [self._passage(n, row, score) for n, (row, score) in enumerate(fused, start=1)]
+        found = self._fused(asked, top_k, spec, view)
+        return [
+            self._explained(number, one, asked, depth, spec, view)
+            for number, one in enumerate(found, start=1)
+        ]
+
+    def chunk(self, row: int) -> Chunk:
+        """The chunk of a row that `rank` gave."""
+        return self._rows().line(row).chunk
 
     def close(self) -> None:
         """Let go of the index files."""
-        self._lexical = self._dense = None
+        self._table = None
 
-    def __enter__(self) -> Index:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *exc: object) -> None:
         self.close()
 
-    def _passage(self, number: int, row: int, score: float) -> Passage:
-        chunk = self._chunks[row]
-        return Passage(
-            number=number,
-            chunk_id=chunk.id,
-            document_id=chunk.document_id,
-            title=self._titles[row] or " > ".join(chunk.headings),
-            text=chunk.text,
-            start=chunk.start,
-            end=chunk.end,
-            page=chunk.page,
-            score=round(score, 8),
+    def _rows(self) -> Table:
+        if self._table is None:
+            raise UsageError(f"retrieval: the index in {self._folder} is closed; open it again")
+        return self._table
+
+    def _view(self, spec: RetrievalSpec, caller: Caller) -> View:
+        return self._rows().view(caller, spec.where)
+
+    def _fused(
+        self, queries: Sequence[str], depth: int, spec: RetrievalSpec, view: View
+    ) -> list[Fused[int]]:
+        searched = max(spec.candidates, depth)
+        found: list[_Found] = []
+        lexical, dense = self._weights(spec)
+        for number, query in enumerate(queries if lexical else ()):
+            hits, asked, _ = self._lexically(query, searched, spec, view)
+            found.append(_Found("lexical", number, lexical, hits, asked))
+        if dense and self._embedder is not None:
+            for number, vector in enumerate(self._embedder.queries(queries)):
+                found.append(
+                    _Found("dense", number, dense, nearest(vector, searched, view), vector)
+                )
+        if spec.named:
+            found += self._named(queries, found, spec, view)
+        if spec.fusion == "ranks":
+            return fuse([one.ranking({}) for one in found], spec.rrf_k, depth)
+        return sum_scores([one.ranking(self._others(one, found, view)) for one in found], depth)
+
+    def _named(
+        self, queries: Sequence[str], found: Sequence[_Found], spec: RetrievalSpec, view: View
+    ) -> Iterator[_Found]:
+        """Of each document that a query calls by its title, the row that says most of the query:
+        by words, else the first."""
+        asked = {one.query: one.asked for one in found if one.kind == "lexical"}
+        for number, query in enumerate(queries):
+            best = []
+            for document in titles_of(view).named(query):
+                rows = view.table.rows_of(document, view)
+                if number in asked:
+                    scores = self._lexical.scores(asked[number], rows, view)
+                else:
+                    scores = np.zeros(len(rows))
+                best.append(int(rows[view.table.best(rows, scores, 1)[0]]))
+            if best:
+                hits = Hits(np.array(best), np.ones(len(best)))
+                yield _Found("named", number, spec.named, hits, None)
+
+    def _others(self, one: _Found, found: Sequence[_Found], view: View) -> dict[int, float]:
+        """The scores of what other searches found and this one didn't."""
+        rows = np.setdiff1d(np.concatenate([other.hits.rows for other in found]), one.hits.rows)
+        if one.kind == "named":
+            return {}
+        if one.kind == "lexical":
+            scores = self._lexical.scores(one.asked, rows, view)
+        else:
+            scores = cosines(one.asked, rows, view)
+        return dict(zip(rows.tolist(), scores.tolist(), strict=True))
+
+    def _lexically(
+        self, query: str, depth: int, spec: RetrievalSpec, view: View
+    ) -> tuple[Hits, list[Asked], Pairs | None]:
+        """The lexical ranking; what was asked for; and the pairs of words in the first
+        `spec.candidates` rows, which are put in order with them."""
+        words = tokens(query, self.language)
+        asked = self._asked(words, spec)
+        hits = self._lexical.search(asked, depth, view)
+        if not (spec.pairs and len(words) > 1 and len(hits.rows)):
+            return hits, asked, None
+        first = spec.candidates
+        pairs = pairs_in(words, hits.rows[:first], view)
+        scores = np.round(hits.scores[:first] + spec.pairs * pairs.sums(), 4)
+        best = view.table.best(hits.rows[:first], scores, first)
+        ordered = Hits(
+            np.concatenate([hits.rows[:first][best], hits.rows[first:]]),
+            np.concatenate([scores[best], hits.scores[first:]]),
         )
+        return ordered, asked, Pairs(pairs.pairs, pairs.holds[best], pairs.rarity)
+
+    def _weights(self, spec: RetrievalSpec) -> tuple[float, float]:
+        """What each kind of search counts; 0 where it is off."""
+        if spec.weights == "tuned":
+            raise UsageError(
+                "retrieval: weights: tuned must be replaced by numbers before searching; run the "
+                "project, which chooses them, or give two numbers"
+            )
+        if min(spec.weights) < 0:
+            raise UsageError(f"retrieval: weights can't be negative, got {spec.weights}")
+        lexical = spec.weights[0] if spec.lexical else 0.0
+        dense = spec.weights[1] if spec.dense else 0.0
+        if not (lexical or dense):
+            raise UsageError(
+                f"retrieval: weights {spec.weights} leave no search on; give one more than 0"
+            )
+        if lexical and not self._manifest.tokeniser:
+            raise self._lacks("lexical")
+        if dense and not self._manifest.embedder_digest:
+            raise self._lacks("dense")
+        return lexical, dense
+
+    def _asked(self, words: Sequence[str], spec: RetrievalSpec) -> list[Asked]:
+        if spec.synonyms not in self._synonyms:
+            raise UsageError(
+                f"retrieval: the synonyms {spec.synonyms} were not given when the index was opened"
+            )
+        asked = self._synonyms[spec.synonyms].asked(words)
+        plain = OF_QUESTIONS.get(self.language, frozenset())
+        return [one for one in asked if not plain.issuperset(one.words)] or asked
+
+    def _explained(
+        self,
+        number: int,
+        found: Fused[int],
+        queries: Sequence[str],
+        depth: int,
+        spec: RetrievalSpec,
+        view: View,
+    ) -> Explained:
+        title, chunk = view.table.line(found.item)
+        terms: list[TermShare] = []
+        for at, query in enumerate(queries if self._weights(spec)[0] else ()):
+            terms += self._terms(at, query, depth, found.item, spec, view)
+        return Explained(
+            number,
+            chunk.id,
+            chunk.document_id,
+            title or " > ".join(chunk.headings),
+            round(found.score, 8),
+            found.lexical,
+            found.dense,
+            found.parts,
+            tuple(terms),
+        )
+
+    def _terms(
+        self, at: int, query: str, depth: int, row: int, spec: RetrievalSpec, view: View
+    ) -> list[TermShare]:
+        """What a row's lexical score for one query is made of: words, then pairs of words."""
+        hits, asked, pairs = self._lexically(query, depth, spec, view)
+        terms = [
+            TermShare(at, share.words, share.weight, share.times, share.rarity, share.score)
+            for share in self._lexical.explain(asked, row, view)
+        ]
+        place = np.flatnonzero(hits.rows == row)
+        if pairs is not None and len(place) and place[0] < len(pairs.holds):
+            for j in np.flatnonzero(pairs.holds[place[0]]).tolist():
+                rarity = round(float(pairs.rarity[j]), 4)
+                gain = round(spec.pairs * rarity, 4)
+                terms.append(TermShare(at, pairs.pairs[j], spec.pairs, 1, rarity, gain))
+        return terms
 
     def _lacks(self, kind: str) -> UsageError:
         return UsageError(
-            f"retrieval: the index in {self._folder} is closed or has no {kind} part; "
+            f"retrieval: the index in {self._folder} has no {kind} part; "
             f"build it with {kind}: true or turn {kind} off in the arm"
         )
 
 
-def _clear(folder: Path) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    for name in (MANIFEST, _CHUNKS, _DENSE):
-        (folder / name).unlink(missing_ok=True)
-    shutil.rmtree(folder / _LEXICAL, ignore_errors=True)
+def _listed(queries: Queries) -> list[str]:
+    listed = [queries] if isinstance(queries, str) else list(queries)
+    if not listed:
+        raise UsageError("retrieval: there is no query; give one")
+    return listed
+
+
+def _ranked(found: Fused[int]) -> Ranked:
+    return Ranked(found.item, round(found.score, 8), found.lexical, found.dense, found.parts)
