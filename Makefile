@@ -2,7 +2,8 @@
 # make test     install everything, run all tests
 # make check    lint, format, types, import rules, docs, tests
 # make bench    time what users wait for
-#               (bench-exam, bench-generate, bench-train: against peers,
+#               (bench-exam, bench-generate, bench-train, bench-dedup, bench-retrieval,
+#                bench-pii: against peers,
 #                ARGS='--quick --data FOLDER')
 # make docs     write the generated reference
 # make clean    remove what make made (not the model cache)
@@ -22,7 +23,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 SHOW := | sed -un -e 's/^ *Downloading \([^ ]*whl\) .*/  \1/p' -e 's/^ *Processing .*\/\([^ ]*whl\).*/  \1/p'
 PIP := $(BIN)/python -m pip install --progress-bar off --constraint constraints.txt
 
-.PHONY: demo test check lint bench bench-help bench-engine bench-exam bench-generate bench-train docs clean
+.PHONY: demo test check lint bench bench-help bench-engine bench-exam bench-generate bench-train bench-dedup bench-pii bench-retrieval docs clean
 
 demo: $(VENV)/.demo
 	$(BIN)/tokka run examples/aoba/demo.yaml
@@ -56,6 +57,15 @@ bench-generate: $(VENV)/.test
 
 bench-train: $(VENV)/.test
 	$(BIN)/python benchmarks/train_vs_trl.py $(ARGS)
+
+bench-dedup: $(VENV)/.demo
+	$(BIN)/python benchmarks/dedup_vs_datasketch.py $(ARGS)
+
+bench-pii: $(VENV)/.test
+	$(BIN)/python benchmarks/pii.py $(ARGS)
+
+bench-retrieval: $(VENV)/.demo
+	$(BIN)/python benchmarks/retrieval.py $(ARGS)
 
 docs: $(VENV)/.demo
 	$(BIN)/python docs/generate.py

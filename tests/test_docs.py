@@ -70,9 +70,9 @@ def test_the_command_reference_is_what_the_command_line_says() -> None:
 @pytest.mark.parametrize("readme", ["README.md", "README.ja.md"])
 def test_a_readme_names_every_command_and_no_other(readme: str) -> None:
     reference = (ROOT / "docs" / "reference" / "commands.md").read_text(encoding="utf-8")
-    exist = set(re.findall(r"^## tokka (\w+)$", reference, flags=re.MULTILINE))
+    exist = set(re.findall(r"^## tokka ([\w-]+)$", reference, flags=re.MULTILINE))
     named = re.findall(
-        r"^\| `tokka (\w+)", (ROOT / readme).read_text(encoding="utf-8"), flags=re.MULTILINE
+        r"^\| `tokka ([\w-]+)", (ROOT / readme).read_text(encoding="utf-8"), flags=re.MULTILINE
     )
     assert sorted(named) == sorted(exist)
 
@@ -157,7 +157,7 @@ def test_every_extra_that_a_message_names_exists() -> None:
         (extra, path.name)
         for path in (ROOT / "src").rglob("*.py")
         for extra in re.findall(
-            r"(?:require\([^)]*extra=\"|tokka\[)([a-z]+)", path.read_text(encoding="utf-8")
+            r"(?:require\([^)]*extra=\"|tokka\[)([a-z0-9-]+)", path.read_text(encoding="utf-8")
         )
     }
     assert named

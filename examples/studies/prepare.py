@@ -146,7 +146,9 @@ def prepare(out: Path) -> None:
     for every, share in ((1, 100), (2, 50), (4, 25)):
         _write(out / f"examples-{share}.jsonl", example_rows(facts, examples, every))
     _write(out / "exam" / "facts.jsonl", exam_rows(facts, aoba))
-    written = ({**row, "split": "test"} for row in questions if row["form"] != "choice")
+    # What the documents don't answer is for silence, which these studies leave alone.
+    asked = (row for row in questions if row["form"] != "choice" and not row.get("unanswerable"))
+    written = ({**row, "split": "test"} for row in asked)
     _write(out / "exam" / "written.jsonl", written)
 
 

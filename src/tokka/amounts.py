@@ -73,9 +73,10 @@ def _of_examples(build: Build, arm: Arm, spec: FinetuneSpec) -> Amount:
 def _of_texts(build: Build, spec: PretrainSpec) -> Amount:
     """A text made into windows learns all but the first token of each. A tokenizer that isn't there
     yet (`scratch`) is taken to cut as finely as the base model's."""
-    from tokka.pipeline import read_documents, renderer_of
+    from tokka.documents_steps import documents_of
+    from tokka.pipeline import renderer_of
 
-    step = read_documents(build, spec.data or build.project.corpus)
+    step = documents_of(build, spec.data or build.project.corpus, learnt=True)
     found = read_records(step / "documents.jsonl", Document)
     chosen, scale = _sample(found, lambda one: len(one.text))
     count = renderer_of(build).count

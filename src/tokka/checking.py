@@ -9,11 +9,13 @@ must give the same token ids.
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from tokka.documents_steps import places_of, read_settings
 from tokka.errors import Mistakes, TokkaError, UsageError
 from tokka.models.opening import kind
 from tokka.models.prompting import compose, pose
@@ -21,7 +23,6 @@ from tokka.models.protocol import Prompt
 from tokka.pipeline import (
     Build,
     Observer,
-    own_files,
     prepare,
     renderer_of,
     training_examples,
@@ -222,13 +223,15 @@ def _unlearnable(build: Build) -> list[str]:
 
 
 def _unreadable(project: Project) -> list[Dropped]:
-    from tokka.corpus.reading import read_folder
+    """What reading would leave out; nothing is kept of it, since a check writes nothing."""
+    from tokka.corpus.reading import read_corpus
 
     if not project.corpus:
         return []
-    _, dropped = read_folder([project.resolve(c) for c in project.corpus], project.skip)
-    own = own_files(project)
-    return [d for d in dropped if project.resolve(d.item).resolve() not in own]
+    places, skip, _ = places_of(project, project.corpus)
+    with tempfile.TemporaryDirectory(prefix="tokka-check-") as kept:
+        rows = read_corpus(places, skip, kept=Path(kept), settings=read_settings(project))
+        return [row for row in rows if isinstance(row, Dropped)]
 
 
 def _shown_arm(project: Project, name: str | None) -> Arm:
@@ -377,6 +380,8 @@ def planned_steps(project: Project) -> list[str]:
             parts.append("choose among its states by the development questions")
         if arm.retrieval:
             parts.append("build its index")
+            if arm.retrieval.weights == "tuned":
+                parts.append("weigh its searches by the development questions")
         steps.append(f"arm {arm.name}: {', '.join(parts) or 'nothing to build'}")
     steps += [f"sit exam {name} with every arm" for name in project.exams]
     return [*steps, f"compare with {project.policy.control} and write the report"]

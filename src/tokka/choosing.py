@@ -29,6 +29,7 @@ from tokka.pipeline import (
     Models,
     Task,
     embedder_name,
+    files_with,
     open_with,
     served_with,
 )
@@ -226,7 +227,10 @@ def _candidate(build: Build, arm: Arm, weights: Weights) -> Candidate:
         base_model=build.project.base_model,
         base_digest=weights.digest,
         language=build.project.language,
-        artifacts={name: f"{f.name}@{build.workspace.digest(f)}" for name, f in parts},
+        artifacts={
+            **{name: f"{f.name}@{build.workspace.digest(f)}" for name, f in parts},
+            **files_with(build, arm),
+        },
         embedder=embedder_name(build) if arm.retrieval and arm.retrieval.dense else "",
     )
 

@@ -18,6 +18,7 @@ import typer
 import tokka
 from tokka.cli_exam import exam_app
 from tokka.cli_plan import plan_app
+from tokka.cli_search import search_app
 from tokka.errors import GateRefused, IntegrityError, Mistakes, TokkaError
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
+app.add_typer(search_app)
 app.add_typer(exam_app)
 app.add_typer(plan_app)
 

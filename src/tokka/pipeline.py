@@ -13,11 +13,10 @@ package; nothing else does but `cli`.
 
 from __future__ import annotations
 
-import glob
 import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -30,15 +29,12 @@ from tokka.records import (
     Answer,
     Arm,
     Candidate,
-    Chunk,
-    Document,
     Dropped,
     Exam,
     Example,
     Key,
     PreferSpec,
     Question,
-    RetrievalSpec,
     TrainingSpec,
     fingerprint,
 )
@@ -58,16 +54,17 @@ if TYPE_CHECKING:
 
 # Raise a step's number when its results may change; the step and all that depend on it run again.
 VERSIONS = {
-    "read": 1, "chunk": 1, "index": 1, "exam": 1, "examples": 1, "preferences": 1, "replay": 1,
-    "scratch": 1, "pretrain": 1, "finetune": 2, "prefer": 1, "merge": 1, "quantise": 1,
-    "choose": 1, "sit": 4,
+    "read": 2, "prepare": 1, "overlaps": 1, "distinct": 1, "chunk": 2, "index": 2, "tune": 1,
+    "silence": 1, "exam": 2, "examples": 1, "preferences": 1, "replay": 1, "scratch": 1,
+    "pretrain": 1, "finetune": 2, "prefer": 1, "merge": 1, "quantise": 1, "choose": 1, "sit": 5,
 }  # fmt: skip
 # Tantivy names its segments at random, PEFT writes sets in any order: what decides is named here.
 WEIGHTS_FILES = (
     "*.safetensors", "model.gguf", "config.json", "tokenizer*", "training.json", "choice.json",
 )  # fmt: skip
 WEIGHTS_STEPS = ("scratch", "pretrain", "finetune", "prefer", "merge", "quantise", "choose")
-DECISIVE = {"index": ("index.json",), **dict.fromkeys(WEIGHTS_STEPS, WEIGHTS_FILES)}
+DECISIVE = {"index": ("content.json",), **dict.fromkeys(WEIGHTS_STEPS, WEIGHTS_FILES)}
+PARTS_BESIDE = ("index", "examples", "reranker", "synonyms")  # of a candidate, beside its weights
 DTYPE = "bfloat16"
 
 
@@ -128,6 +125,11 @@ class Build:
         self.seconds[folder.name] = self.workspace.manifest(folder).seconds
         return folder
 
+    @staticmethod
+    def version(step: str) -> int:
+        """Raised when a step's results change."""
+        return VERSIONS[step]
+
     def drop(self, file: Path) -> None:
         """Report what a step left out; once, where arms share the step."""
         known = {(d.item, d.reason) for d in self.dropped}
@@ -145,12 +147,21 @@ def prepare(project: Project, observer: Observer) -> Build:
     elif project.endpoint.tokenizer is not None:
         build.base = locate(project.endpoint.tokenizer, project.root, observer.notice)
     build.base_digest = model_digest(project.base_model, build.base, project.language)
+    for arm in project.arms.values():
+        if arm.retrieval is not None and arm.retrieval.where:
+            from tokka.retrieval.filters import Wanted
+
+            Wanted.read(arm.retrieval.where)  # before anything is built
     for name in project.exams:
         build.exams[name] = _exam(build, name)
     if any(arm.choose for arm in project.arms.values()):
         from tokka.choosing import refuse_unchoosable
 
         refuse_unchoosable(build)  # before hours of training, not after
+    if any(a.retrieval and a.retrieval.silence == "tuned" for a in project.arms.values()):
+        from tokka.silence_steps import refuse_unhearable
+
+        refuse_unhearable(build)
     for file in example_files(project):
         build.examples[file] = _examples(build, file)
     for file in replay_files(project):
@@ -315,88 +326,6 @@ def asked_in_exams(build: Build) -> dict[str, str]:
     }
 
 
-def read_documents(build: Build, names: Sequence[str]) -> Path:
-    """The documents under files and folders of the project, as a step; its own files are left
-    out."""
-    from tokka.corpus.reading import files, read_folder
-
-    project = build.project
-    roots = [project.resolve(name) for name in names]
-    own = own_files(project)
-    found = files(roots, project.skip)
-    listing = [(name, path) for name, path in found if path.resolve() not in own]
-    kept_out = [name for name, path in found if path.resolve() in own]
-
-    def read(folder: Path) -> None:
-        with build.observer.task("read documents", None):
-            documents, dropped = read_folder(roots, [*project.skip, *map(glob.escape, kept_out)])
-        dropped += [
-            Dropped(
-                item=name,
-                reason="this project's own exam, examples or project file: no arm may see it",
-                stage="read",
-                next_action="move it out of the corpus, or list it under skip",
-            )
-            for name in kept_out
-        ]
-        write_records(folder / "documents.jsonl", documents)
-        write_records(folder / "dropped.jsonl", dropped)
-
-    state = [(name, _sha256_or_reason(path)) for name, path in listing]
-    inputs: dict[str, Any] = {"files": state}
-    if kept_out:
-        inputs["kept_out"] = kept_out
-    documents = build.step("read", inputs, read)
-    build.drop(documents / "dropped.jsonl")
-    return documents
-
-
-def read_and_chunk(build: Build) -> None:
-    """Documents and chunks; nothing where the project has no corpus."""
-    project = build.project
-    if not project.corpus:
-        return
-    documents = read_documents(build, project.corpus)
-
-    def chunk_all(folder: Path) -> None:
-        from tokka.corpus.chunking import chunk
-
-        count = renderer_of(build).count
-        found = read_records(documents / "documents.jsonl", Document)
-        chunks: list[Chunk] = []
-        with build.observer.task("chunk documents", len(found)) as task:
-            for document in found:
-                chunks += chunk(
-                    document, project.chunks.max_tokens, count, project.chunks.overlap_sentences
-                )
-                task.advance()
-        write_records(folder / "chunks.jsonl", chunks)
-        write_json(folder / "titles.json", {d.id: d.title for d in found})
-
-    inputs = {
-        "documents": build.workspace.digest(documents),
-        "chunks": project.chunks.model_dump(),
-        "tokenizer": build.base_digest,
-    }
-    build.chunks = build.step("chunk", inputs, chunk_all)
-    with (documents / "documents.jsonl").open("rb") as file:
-        build.documents = sum(1 for _ in file)
-
-
-def own_files(project: Project) -> set[Path]:
-    """The project file, its exams and its examples: a key in the corpus would be an open book."""
-    named = [spec.path for spec in project.exams.values()]
-    named += example_files(project) + preference_files(project)
-    return {project.file.resolve(), *(project.resolve(name).resolve() for name in named)}
-
-
-def _sha256_or_reason(path: Path) -> str:
-    try:
-        return sha256_file(path)
-    except OSError as error:
-        return f"unreadable: {error.strerror}"
-
-
 def renderer_of(build: Build) -> Renderer:
     if build.base is None:
         from tokka.models.messages import MessagesRenderer
@@ -408,58 +337,24 @@ def renderer_of(build: Build) -> Renderer:
 
 def embedder_of(build: Build) -> Embedder:
     from tokka.models.embedder import open_embedder
+    from tokka.models.hosts import host_of
+    from tokka.models.opening import EndpointOptions
 
-    return open_embedder(build.project.embedder, cache_folder() / "embeddings")
-
-
-def index_of(build: Build, spec: RetrievalSpec) -> Path:
-    """The index that a retrieval setting needs: built once for all arms that share its parts."""
-    from tokka.retrieval.hybrid import build_index
-
-    if build.chunks is None:
-        raise UsageError("retrieval: the project has no corpus; add one under corpus:")
-    chunks = build.chunks
-
-    def make(folder: Path) -> None:
-        from tokka.store import read_json
-
-        found = read_records(chunks / "chunks.jsonl", Chunk)
-        with build.observer.task(f"index {len(found)} chunks", len(found)) as task:
-            done = 0
-
-            def embedded(now: int, total: int) -> None:
-                nonlocal done
-                task.advance(len(found) * (now - done) / max(1, total))
-                done = now
-
-            build_index(
-                found,
-                folder,
-                spec,
-                build.project.language,
-                embedder_of(build) if spec.dense else None,
-                embedded,
-                titles=read_json(chunks / "titles.json"),
-            )
-
-    inputs = {
-        "chunks": build.workspace.digest(chunks),
-        "lexical": spec.lexical,
-        "dense": spec.dense,
-        "embedder": embedder_name(build) if spec.dense else "",
-        "language": build.project.language,
-    }
-    return build.step("index", inputs, make)
+    project = build.project
+    options = EndpointOptions(**project.endpoint.model_dump())
+    both = project.embedder, project.base_model
+    if all(kind(one) == "endpoint" for one in both) and len({host_of(one) for one in both}) > 1:
+        options = replace(options, api_key_env=None)  # the key is for the model's host alone
+    return open_embedder(
+        project.embedder, cache_folder() / "embeddings", root=project.root, endpoint=options
+    )
 
 
 def embedder_name(build: Build) -> str:
-    """Name and version: opening the embedder only to learn its digest would cost a second."""
-    from importlib.metadata import PackageNotFoundError, version
+    """What stands for the embedder: opening it only to learn its digest would cost a second."""
+    from tokka.models.embedder import embedder_identity
 
-    try:
-        return f"{build.project.embedder}=={version(build.project.embedder)}"
-    except PackageNotFoundError:
-        return build.project.embedder
+    return embedder_identity(build.project.embedder, build.project.root)
 
 
 def training_examples(examples: Path) -> list[Example]:
@@ -470,8 +365,15 @@ def training_examples(examples: Path) -> list[Example]:
 def build_arm(build: Build, arm: Arm) -> Candidate:
     """Build every part that the arm needs; return what identifies it."""
     from tokka.arms.building import candidate_of
+    from tokka.silence_steps import silenced, unheard
     from tokka.stages import weights_of
+    from tokka.tuning_steps import tuned
 
+    if arm.retrieval is not None:
+        from tokka.index_steps import index_of
+
+        arm = tuned(build, arm, index_of(build, arm.retrieval))
+    asked, arm = arm, unheard(arm)
     artifacts: dict[str, str] = {}
 
     def keep(name: str, folder: Path) -> None:
@@ -481,7 +383,8 @@ def build_arm(build: Build, arm: Arm) -> Candidate:
     parts = weights.parts if weights is not None else {}
     for name, folder in (parts | served_with(build, arm)).items():
         keep(name, folder)
-    return candidate_of(
+    artifacts |= files_with(build, arm)
+    candidate = candidate_of(
         arm,
         base_model=build.project.base_model,
         base_digest=build.base_digest,
@@ -489,16 +392,30 @@ def build_arm(build: Build, arm: Arm) -> Candidate:
         artifacts=artifacts,
         embedder=embedder_name(build) if arm.retrieval and arm.retrieval.dense else "",
     )
+    return silenced(build, asked, candidate)
 
 
 def served_with(build: Build, arm: Arm) -> dict[str, Path]:
     """What the arm needs beside its weights: artifact names → step folders."""
     found = {}
     if arm.retrieval is not None:
+        from tokka.index_steps import index_of
+
         found["index"] = index_of(build, arm.retrieval)
     if arm.prompt.shots:
         found["examples"] = build.examples[arm.prompt.shots_from]
     return found
+
+
+def files_with(build: Build, arm: Arm) -> dict[str, str]:
+    """Files of the project that the search reads, as artifacts by their digests: the setting only
+    names them."""
+    from tokka.candidates.opening import search_files
+
+    return {
+        name: f"{name}@{digest}"
+        for name, digest in search_files(arm.retrieval, build.project.root).items()
+    }
 
 
 def candidate_folder(build: Build) -> Path:
@@ -526,9 +443,12 @@ def load_candidate(build: Build, arm: str) -> Candidate:
 
 def is_current(build: Build, candidate: Candidate) -> bool:
     """Whether the project still says what this candidate was built from."""
+    from tokka.tuning_steps import stands_for
+
     project = build.project
-    built = (candidate.base_digest, candidate.arm, candidate.language)
-    return built == (build.base_digest, project.arms.get(candidate.arm.name), project.language)
+    built = (candidate.base_digest, candidate.language)
+    asked = project.arms.get(candidate.arm.name)
+    return built == (build.base_digest, project.language) and stands_for(candidate.arm, asked)
 
 
 class Models:
@@ -700,6 +620,7 @@ def run(
     `limit` asks only the first questions of each exam; such sittings are partial and are not
     judged.
     """
+    from tokka.documents_steps import look_through_examples, read_and_chunk
     from tokka.planning import refuse_unfit_arms
     from tokka.reporting import conclude
 
@@ -710,6 +631,7 @@ def run(
         build = prepare(project, observer)
         refuse_unfit_arms(build)
         read_and_chunk(build)
+        look_through_examples(build)
         candidates = []
         for arm in in_building_order(list(project.arms.values())):
             candidates.append(build_arm(build, arm))
@@ -737,6 +659,6 @@ def by_weights(candidates: Sequence[Candidate]) -> list[Candidate]:
 
     def model(candidate: Candidate) -> list[str]:
         parts = candidate.artifacts.items()
-        return sorted(f"{name}:{e}" for name, e in parts if name not in ("index", "examples"))
+        return sorted(f"{name}:{e}" for name, e in parts if name not in PARTS_BESIDE)
 
     return sorted(candidates, key=model)

@@ -7,6 +7,7 @@ Project → the same Project with what it left open filled in (`shots_from`), an
 
 from __future__ import annotations
 
+import glob
 import os.path  # unlike Path, it answers False for a name that no file can have
 import re
 from collections.abc import Iterator
@@ -20,7 +21,7 @@ from tokka.project_settings import EMBEDDERS, Project
 from tokka.project_stages import cycle_faults, stage_faults
 from tokka.project_words import nearest
 from tokka.project_yaml import Fault, Location
-from tokka.records import Arm
+from tokka.records import Arm, RetrievalSpec
 
 DEFAULT_EXAMPLES = "examples.jsonl"
 
@@ -111,13 +112,33 @@ def _is_local(project: Project, reference: str) -> bool:
 
 def _corpus(project: Project) -> Iterator[Fault]:
     for number, entry in enumerate(project.corpus):
-        if not os.path.exists(project.resolve(entry)):
-            yield Fault(
-                ("corpus", number), f"doesn't exist: {project.resolve(entry)}; mend the path"
-            )
-    if project.embedder not in EMBEDDERS:
-        text = f"is not known: {project.embedder!r}; {nearest(project.embedder, EMBEDDERS)}"
-        yield Fault(("embedder",), text)
+        if "://" in entry:
+            continue  # whether a store has it shows when it is read
+        path = str(project.resolve(entry))
+        if not os.path.exists(path):
+            matches = glob.has_magic(path) and next(glob.iglob(path, recursive=True), None)
+            what = "matches no file" if glob.has_magic(path) else "doesn't exist"
+            if not matches:
+                yield Fault(("corpus", number), f"{what}: {path}; mend the path")
+    yield from _embedder(project)
+
+
+def _embedder(project: Project) -> Iterator[Fault]:
+    name, here = project.embedder, ("embedder",)
+    if name in EMBEDDERS:
+        return
+    if kind(name) == "endpoint":
+        try:
+            check_host(name, project.endpoint.hosts)
+        except UsageError as error:
+            yield Fault(here, f"is refused: {error}")
+        else:
+            if not name.partition("#")[2]:
+                yield Fault(here, "names no model; append #NAME, e.g. http://127.0.0.1:8080/v1#e5")
+    elif not os.path.isdir(project.resolve(name)):
+        known = nearest(name, EMBEDDERS)
+        other = "; or name a sentence-transformers folder or http://HOST/v1#NAME"
+        yield Fault(here, f"is not known: {name!r}; {known}{other}")
 
 
 def _exams(project: Project, broken: frozenset[Location]) -> Iterator[Fault]:
@@ -158,11 +179,32 @@ def _arm(project: Project, name: str, arm: Arm, broken: frozenset[Location]) -> 
     if arm.retrieval and no_corpus:
         text = "has nothing to search; add corpus: [documents/] to the project"
         yield Fault((*here, "retrieval"), text)
+    if arm.retrieval:
+        yield from _retrieval(project, (*here, "retrieval"), arm.retrieval)
     yield from stage_faults(project, name, arm, broken)
     shots_from = arm.prompt.shots_from
     if shots_from and not os.path.isfile(project.resolve(shots_from)):
         text = f"is a file that doesn't exist: {project.resolve(shots_from)}; mend the path"
         yield Fault((*here, "prompt", "shots_from"), text)
+
+
+def _retrieval(project: Project, here: Location, spec: RetrievalSpec) -> Iterator[Fault]:
+    if spec.synonyms and not os.path.isfile(project.resolve(spec.synonyms)):
+        text = f"is a file that doesn't exist: {project.resolve(spec.synonyms)}; mend the path"
+        yield Fault((*here, "synonyms"), text)
+    if spec.rerank == "cross-encoder" and not spec.reranker:
+        text = "is cross-encoder and needs its folder; add reranker: models/NAME"
+        yield Fault((*here, "rerank"), text)
+    elif spec.reranker and not os.path.isdir(project.resolve(spec.reranker)):
+        text = f"is a folder that doesn't exist: {project.resolve(spec.reranker)}; mend the path"
+        yield Fault((*here, "reranker"), text)
+    if spec.rerank == "likelihood" and kind(project.base_model) == "endpoint":
+        text = "is likelihood, which an endpoint hides; write cross-encoder, or none"
+        yield Fault((*here, "rerank"), text)
+    weights = spec.weights
+    if weights != "tuned" and (min(weights) < 0 or max(weights) == 0):
+        text = f"must be two numbers of at least 0, one of them more, got {list(weights)}"
+        yield Fault((*here, "weights"), text)
 
 
 def _with_shots(project: Project, broken: frozenset[Location]) -> tuple[Project, list[Fault]]:

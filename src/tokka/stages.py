@@ -18,7 +18,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from tokka.documents_steps import documents_of
 from tokka.errors import UsageError
+from tokka.index_steps import index_of
 from tokka.learning_rates import chosen_learning_rate
 from tokka.models.opening import (
     adapted_digest,
@@ -30,9 +32,8 @@ from tokka.pipeline import (
     DTYPE,
     Build,
     embedder_of,
-    index_of,
+    files_with,
     preferences_of,
-    read_documents,
     training_examples,
 )
 from tokka.project_stages import from_scratch
@@ -158,6 +159,7 @@ def _finetuned(build: Build, arm: Arm, spec: FinetuneSpec, weights: Weights) -> 
     index = index_of(build, retrieval) if retrieved else None
 
     def make(folder: Path) -> None:
+        from tokka.candidates.opening import synonyms_of
         from tokka.retrieval.hybrid import open_index
 
         found = training_examples(examples)
@@ -168,7 +170,8 @@ def _finetuned(build: Build, arm: Arm, spec: FinetuneSpec, weights: Weights) -> 
         renderer = _renderer(build, weights)
         retriever = None
         if index is not None:
-            retriever = open_index(index, embedder_of(build) if retrieval.dense else None)
+            embedder = embedder_of(build) if retrieval.dense else None
+            retriever = open_index(index, embedder, synonyms_of(retrieval, build.project.root))
         with build.observer.task(f"{arm.name}: prepare examples", len(found)) as task:
             lessons, too_long = lessons_of(
                 found,
@@ -192,13 +195,15 @@ def _finetuned(build: Build, arm: Arm, spec: FinetuneSpec, weights: Weights) -> 
         "index": build.workspace.digest(index) if index is not None else "",
         "retrieval": retrieval.model_dump(mode="json") if retrieved else "",
     }
+    if retrieved and retrieval.synonyms:
+        inputs["synonyms"] = files_with(build, arm)["synonyms"]
     folder = build.step("finetune", inputs, make, arm.name)
     build.drop(folder / "dropped.jsonl")
     return following(build, weights, folder)
 
 
 def _pretrained(build: Build, arm: Arm, spec: PretrainSpec, weights: Weights) -> Weights:
-    texts = read_documents(build, spec.data or build.project.corpus)
+    texts = documents_of(build, spec.data or build.project.corpus, learnt=True)
     if spec.scratch is not None:
         weights = _from_scratch(build, arm, spec.scratch, spec.seed, texts)
 

@@ -38,6 +38,10 @@ FINGERPRINT_CHARACTERS = 16
 
 
 def write_bytes(path: Path, data: bytes) -> None:
+    write_pieces(path, (data,))
+
+
+def write_pieces(path: Path, pieces: Iterable[bytes]) -> None:
     """Write to a temporary name in the same folder, sync, rename: a reader sees all or nothing."""
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
@@ -45,7 +49,7 @@ def write_bytes(path: Path, data: bytes) -> None:
         with os.fdopen(handle, "wb") as file:
             # mkstemp's 0600 would hide a report from colleagues.
             os.fchmod(file.fileno(), 0o666 & ~_umask())
-            file.write(data)
+            file.writelines(pieces)
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
@@ -72,8 +76,8 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def write_records(path: Path, records: Iterable[BaseModel]) -> None:
-    """One JSON record a line."""
-    write_text(path, "".join(record.model_dump_json() + "\n" for record in records))
+    """One JSON record a line; of a generator, one at a time is held."""
+    write_pieces(path, (record.model_dump_json().encode() + b"\n" for record in records))
 
 
 def read_text(path: Path, what: str) -> str:
@@ -113,17 +117,20 @@ def read_record(path: Path, kind: type[R]) -> R:
 
 
 def read_records(path: Path, kind: type[R]) -> list[R]:
-    records: list[R] = []
+    return list(stream_records(path, kind))
+
+
+def stream_records(path: Path, kind: type[R]) -> Iterator[R]:
+    """One at a time. Raises IntegrityError at a line that is no such record."""
     with path.open("rb") as file:
         for number, line in enumerate(file, 1):
             try:
-                records.append(kind.model_validate_json(line))
+                yield kind.model_validate_json(line)
             except ValidationError as error:
                 raise IntegrityError(
                     f"{path}:{number}: not a {kind.__name__} ({error}); "
                     f"delete the folder {path.parent} and run again"
                 ) from error
-    return records
 
 
 def sha256_file(path: Path) -> str:

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from tokka.candidates.opening import adapters_of, artifact
-from tokka.errors import IntegrityError
-from tokka.records import Arm, Candidate
+from tokka.candidates.opening import adapters_of, artifact, search_files
+from tokka.errors import IntegrityError, UsageError
+from tokka.records import Arm, Candidate, RetrievalSpec
 from tokka.store import Workspace
 
 
@@ -50,3 +50,28 @@ def test_a_part_that_is_gone_or_another_is_an_error(workspace: Workspace) -> Non
     shutil.rmtree(workspace.steps / first.partition("@")[0])
     with pytest.raises(IntegrityError, match=r"weights in .* is gone; run again"):
         artifact(candidate(weights=first), "weights", workspace)
+
+
+def test_files_of_the_search_are_known_by_what_they_hold(tmp_path: Path) -> None:
+    (tmp_path / "encoder").mkdir()
+    weights, words = tmp_path / "encoder" / "model.safetensors", tmp_path / "words.txt"
+    weights.write_bytes(b"one")
+    words.write_text("a, b\n")
+    spec = RetrievalSpec(rerank="cross-encoder", reranker="encoder", synonyms="words.txt")
+    before = search_files(spec, tmp_path)
+    assert set(before) == {"reranker", "synonyms"}
+    weights.write_bytes(b"other")
+    words.write_text("a, c\n")
+    after = search_files(spec, tmp_path)
+    assert all(before[name] != after[name] for name in before)
+    assert search_files(RetrievalSpec(), tmp_path) == search_files(None, tmp_path) == {}
+
+
+def test_a_file_of_the_search_that_is_gone_is_named(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="reranker is a folder that doesn't exist"):
+        search_files(RetrievalSpec(rerank="cross-encoder", reranker="encoder"), tmp_path)
+    with pytest.raises(UsageError, match=r"synonyms .*words.txt can't be read"):
+        search_files(RetrievalSpec(synonyms="words.txt"), tmp_path)
+    (tmp_path / "words.txt").write_bytes("融資, 貸付".encode("shift_jis"))
+    with pytest.raises(UsageError, match="save the file as UTF-8"):
+        search_files(RetrievalSpec(synonyms="words.txt"), tmp_path)

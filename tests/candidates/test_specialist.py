@@ -54,7 +54,7 @@ class Shelf:
         self.asked: list[tuple[str, int]] = []
         self.closed = False
 
-    def search(self, query: str, top_k: int, spec: RetrievalSpec) -> list[Passage]:
+    def search(self, query: str, top_k: int, spec: RetrievalSpec, **_: Any) -> list[Passage]:
         self.asked.append((query, top_k))
         return [
             Passage(
@@ -270,3 +270,84 @@ def test_closing_closes_the_index_and_the_model(fake_model: Callable[..., Any]) 
     with Specialist(candidate(RAG), model, shelf):
         assert not (model.closed or shelf.closed)
     assert model.closed and shelf.closed
+
+
+# ---- reranking ----------------------------------------------------------------------------------
+
+
+class Ranking(Shelf):
+    """A shelf that lets the reranker read what it found."""
+
+    def search(self, query: str, top_k: int, spec: RetrievalSpec, **how: Any) -> list[Passage]:
+        found = super().search(query, top_k, spec)
+        (score,) = how["reranker"].scores(query, [passage.text for passage in found])
+        return [passage.model_copy(update={"rerank": score}) for passage in found]
+
+
+def test_the_arms_own_model_reranks_and_its_scores_are_remembered(fake_model: Any) -> None:
+    from tokka.retrieval.rerank import Likelihood
+
+    class Memo(dict[str, Any]):
+        def put(self, key: str, value: Any) -> None:
+            self[key] = value
+
+    model, memo = fake_model("en"), Memo()
+    arm = Arm(name="rag", retrieval=RetrievalSpec(rerank="likelihood"))
+    for _ in range(2):
+        specialist = Specialist(candidate(arm), model, Ranking(), None, Likelihood(model, "en"))
+        answer = one(specialist, ask("Which colour?"), memo=memo)
+        assert answer.passages[0].rerank == -1.0
+    (request,) = model.scored  # the second time it was remembered
+    assert RULES in model.renderer.decode(request.prompt)
+
+
+# ---- silence ------------------------------------------------------------------------------------
+
+HUSH = Arm(name="hush", retrieval=RetrievalSpec(top_k=2, silence=0.5))
+VAIN = "Who feeds elephants in Paris?"
+
+
+def test_below_the_threshold_nobody_is_asked_whatever_the_form(fake_model: Any) -> None:
+    pytest.importorskip("snowballstemmer")
+    for scores in (True, False):
+        model, done = fake_model("en", scores_options=scores), []
+        questions = [
+            ask(VAIN),
+            ask("Which colour is the badge of a pilot?", "q2"),
+            ask(VAIN, "q3", form="choice", choices=CHOICES),
+        ]
+        answers = list(
+            Specialist(candidate(HUSH), model, Shelf()).answer(questions, progress=done.append)
+        )
+        assert [a.status for a in answers] == ["abstained", "answered", "abstained"]
+        assert [a.question_id for a in answers] == ["q1", "q2", "q3"]
+        assert {a.text for a in answers[::2]} == {"The documents don't hold the answer."}
+        method = "loglikelihood" if scores else "letter"  # as its neighbours: still comparable
+        assert [a.decoding.method for a in answers] == ["text", "text", method]
+        assert (len(model.written), len(model.scored), sum(done)) == (1, 0, 3)
+        assert all(a.tokens_out == 0 and not a.citations and a.passages for a in answers[::2])
+        low, high = answers[0].confidence, answers[1].confidence
+        assert low is not None and high is not None and low < 0.5 <= high
+
+
+def test_silence_is_said_in_the_candidates_language(fake_model: Any) -> None:
+    pytest.importorskip("sudachipy")
+    answer = one(
+        Specialist(candidate(HUSH, "ja"), fake_model("ja"), Shelf()), ask("象は何を食べるか")
+    )
+    assert (answer.status, answer.text) == ("abstained", "資料には答えが見つかりません。")
+
+
+@pytest.mark.parametrize("silence", [None, "tuned", 0.0])
+def test_without_a_threshold_everything_is_answered_and_the_confidence_kept(
+    fake_model: Any, silence: Any
+) -> None:
+    pytest.importorskip("snowballstemmer")
+    arm = Arm(name="rag", retrieval=RetrievalSpec(silence=silence))
+    answer = one(Specialist(candidate(arm), fake_model("en"), Shelf()), ask(VAIN))
+    assert answer.status == "answered"
+    assert answer.confidence is not None and answer.confidence < 0.5
+
+
+def test_an_arm_that_searches_nothing_has_no_confidence(fake_model: Any) -> None:
+    assert one(Specialist(candidate(), fake_model("en")), ask(VAIN)).confidence is None

@@ -286,3 +286,25 @@ def test_the_files_are_named_as_the_harness_names_them(tmp_path: Path) -> None:
     assert ":" not in results.name
     assert json.loads(results.read_text(encoding="utf-8")) == found.results
     assert json.loads(samples.read_text(encoding="utf-8")) == found.samples["own"][0]
+
+
+def test_questions_without_an_answer_are_left_out_and_counted(tmp_path: Path) -> None:
+    rows = [{"question": "Who?", "unanswerable": True}, {"question": "Why?", "answer": "so"}]
+    exam, questions, keys = exam_of(tmp_path, *rows)
+    exported = tasks_of(exam, questions, keys, render)
+    assert [[q.messages[0].content for q in task.questions] for task in exported.tasks] == [
+        ["Why?"]
+    ]
+    assert any("questions without an answer (1) are left out" in n for n in exported.notices)
+    assert any(n.startswith("short answers (1)") for n in exported.notices)
+
+
+def test_silence_on_a_choice_is_wrong_by_every_measure(tmp_path: Path) -> None:
+    rows = [{"question": f"{n}?", "choices": ["a", "b"], "answer": "a"} for n in (1, 2)]
+    by = {"decoding": Decoding(method="loglikelihood")}
+    likely = {"choice": 0, "choice_loglikelihoods": (-1.0, -2.0), "choice_lengths": (1, 1)}
+    silent = {"status": "abstained", "text": "Not there."}
+    found = results_for(tmp_path, [{**likely, **by}, {**silent, **by}], rows)
+    (metrics,) = found.results["results"].values()
+    names = ("acc,none", "acc_norm,none", "acc_bytes,none")
+    assert [metrics[name] for name in names] == [0.5, 0.5, 0.5]

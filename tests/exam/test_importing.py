@@ -365,3 +365,55 @@ def test_a_row_of_a_public_shape_keeps_what_the_owner_added(tmp_path: Path) -> N
     _, (question,), _ = read_exam(path, "domain", "domain")
     kept = (question.document_ids, question.cluster_id, question.split, question.topic)
     assert kept == (("a.md",), "c1", "dev", "colours")
+
+
+# ---- questions without an answer, and gold words ------------------------------------------------
+
+
+def test_a_question_may_have_no_answer(tmp_path: Path) -> None:
+    rows = [{"question": "Who is it?", "unanswerable": True}, {"question": "Why?", "answer": "so"}]
+    _, questions, keys = read(write(tmp_path / "e.jsonl", *rows))
+    assert [(k.unanswerable, k.targets) for k in keys] == [(True, ()), (False, ("so",))]
+    assert questions[0].form == "short"
+    table = tmp_path / "e.csv"
+    table.write_text("question,answer,unanswerable\nWho?,,TRUE\nWhy?,so,\nHow?,so,false\n")
+    assert [key.unanswerable for key in read(table)[2]] == [True, False, False]
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({"answer": "x", "unanswerable": True}, "unanswerable, but 'answer' is given"),
+        ({"unanswerable": True, "choices": ["a", "b"]}, "remove the choices: none is right"),
+        ({"unanswerable": True, "form": "number"}, "must be form: short, this is number"),
+        ({"unanswerable": True, "document_ids": ["d"]}, "but document_ids says where"),
+        ({"unanswerable": True, "gold": ["d"]}, "but gold says where"),
+        ({"unanswerable": "maybe", "answer": "x"}, "must be true or false, got 'maybe'"),
+        ({"unanswerable": False}, "the answer is missing"),
+        ({"gold": 7, "answer": "x"}, "gold must be a list of texts"),
+    ],
+)
+def test_a_mistake_about_what_has_no_answer_says_so(
+    tmp_path: Path, fields: dict[str, Any], said: str
+) -> None:
+    (mistake,) = mistakes(write(tmp_path / "e.jsonl", {"question": "Who?", **fields}))
+    assert said in mistake and "e.jsonl:1" in mistake
+
+
+def test_one_question_with_and_without_an_answer_is_a_mistake(tmp_path: Path) -> None:
+    rows = [{"question": "Who?", "unanswerable": True}, {"question": "Who?", "answer": "he"}]
+    (mistake,) = mistakes(write(tmp_path / "e.jsonl", *rows))
+    assert "with another key: unanswerable there, 'he' here" in mistake
+
+
+def test_squad_2_marks_its_impossible_questions(tmp_path: Path) -> None:
+    row = {"question": "Who?", "answers": {"text": [], "answer_start": []}, "is_impossible": True}
+    possible = {"question": "Why?", "answers": {"text": ["so"]}, "is_impossible": False}
+    _, _, keys = read(write(tmp_path / "e.jsonl", row, possible))
+    assert [key.unanswerable for key in keys] == [True, False]
+
+
+def test_gold_words_go_with_the_question(tmp_path: Path) -> None:
+    row = {"question": "Why?", "answer": "so", "document_ids": ["d"], "gold": ["It is so."]}
+    _, questions, _ = read(write(tmp_path / "e.jsonl", row))
+    assert questions[0].gold == ("It is so.",)

@@ -264,7 +264,7 @@ def test_rescoring_loads_no_model_library(folder: Path) -> None:
     )  # fmt: skip
     modules = set(json.loads(done.stdout.splitlines()[-1]))
     assert "scipy" in modules
-    assert not modules & {"torch", "transformers", "peft", "httpx", "xllamacpp", "usearch"}
+    assert not modules & {"torch", "transformers", "peft", "httpx", "xllamacpp", "numkong"}
 
 
 def test_a_value_that_is_no_number_survives_the_file(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from tokka.arms.building import candidate_of
 from tokka.candidates.specialist import Specialist
-from tokka.exam.rotating import askings, joined
+from tokka.exam.rotating import askings, joined, position_bias
 from tokka.exam.sitting import AS_GIVEN, decide, method_of, score_all, sit, summarise
 from tokka.records import (
     OPTION_ORDER,
@@ -315,3 +315,37 @@ def test_questions_of_different_length_are_told_apart(specialist: Any) -> None:
 def test_a_tie_of_likelihoods_favours_no_place(specialist: Any) -> None:
     found = bias(specialist(like=lambda prompt, option: -1.0), [ask(n) for n in range(12)])
     assert (found.p_value, found.unchanged.estimate) == (1.0, 1.0)
+
+
+def test_silence_in_one_order_is_silence_and_picks_no_place(specialist: Any) -> None:
+    """Where options take part in the search, one order may find less than another."""
+    question = ask(1, ("red", "green", "blue"))
+    asked = askings([question], lambda q: True)
+    answers, _ = sat(specialist(), [question])
+    (whole,) = answers
+    parts = [
+        whole.model_copy(
+            update={
+                "rotations": (),
+                "choice_loglikelihoods": rotation.choice_loglikelihoods,
+                "confidence": 0.5,
+                "status": "answered",
+            }
+        )
+        for rotation in whole.rotations
+    ]
+    parts[1] = parts[1].model_copy(
+        update={
+            "choice_loglikelihoods": (), "choice_lengths": (), "text": "Not there.",
+            "confidence": 0.2, "status": "abstained",
+        }
+    )  # fmt: skip
+    (silent,) = joined(asked, parts)
+    assert (silent.status, silent.text, silent.confidence) == ("abstained", "Not there.", 0.2)
+    assert silent.choice_loglikelihoods == () and len(silent.rotations) == 3
+    decided = decide(silent, question, exam(), lambda *_: ())
+    assert (decided.text, decided.choice) == ("Not there.", None)
+    right = keys([question])
+    scores = score_all(exam(), [question], right, [silent])
+    assert [score.value for score in scores] == [0.0]
+    assert position_bias(exam(), [question], right, [silent], scores) == ()

@@ -268,3 +268,36 @@ def test_an_unknown_scorer_is_refused_by_name() -> None:
     assert set(SHORT_SCORERS) <= set(BUILTIN)
     with pytest.raises(UsageError, match="bleu"):
         scorer("bleu")
+
+
+# ---- questions without an answer ----------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("said", "fields", "value", "status"),
+    [
+        ("資料には答えが見つかりません。", {"status": "abstained"}, 1.0, "scored"),
+        ("資料には記載がありません。", {}, 1.0, "scored"),
+        ("I don't know.", {}, 1.0, "scored"),
+        ("300万円", {}, 0.0, "scored"),
+        ("", {}, 0.0, "scored"),  # an empty text says nothing
+        ("お答えは差し控えます。", {}, 0.0, "refused"),
+        ("", {"status": "error", "error": "timeout"}, None, "error"),
+    ],
+)
+@pytest.mark.parametrize("by", ["contained", "f1", "letters", "spans", "judge"])
+def test_where_there_is_no_answer_saying_so_is_right(
+    said: str, fields: dict[str, Any], value: float | None, status: str, by: str
+) -> None:
+    key = Key(question_id="q1", targets=(), unanswerable=True)
+    own = exam(by=by)
+    found = score(answered(said, **fields), key, ask("short"), own)
+    assert (found.value, found.status) == (value, status)
+
+
+def test_silence_on_a_question_that_has_an_answer_is_worth_nothing() -> None:
+    key = Key(question_id="q1", targets=("300万円",))
+    found = score(
+        answered("資料には答えが見つかりません。", status="abstained"), key, ask("short"), exam()
+    )
+    assert (found.value, found.status) == (0.0, "abstained")

@@ -58,7 +58,7 @@ class Shelf:
 
     digest = "d"
 
-    def search(self, query: str, top_k: int, spec: RetrievalSpec) -> list[Passage]:
+    def search(self, query: str, top_k: int, spec: RetrievalSpec, **_: Any) -> list[Passage]:
         document = "rules" if int(query.rstrip("?").split()[-1]) % 2 else "stranger"
         text = RULES if document == "rules" else "Elephants never forget."
         return [Passage(number=1, chunk_id="c", document_id=document, title="", text=text,
@@ -311,3 +311,36 @@ def test_likelihoods_and_letters_are_told_apart_and_never_compared(specialist: A
     assert same.draws == 200
     assert (endpoint.outcome, endpoint.draws) == ("inconclusive", 0)
     assert "choice: letter" in endpoint.reason and "can't be compared" in endpoint.reason
+
+
+# ---- silence ------------------------------------------------------------------------------------
+
+
+def test_an_arm_with_silence_stays_comparable_and_has_a_curve(specialist: Any) -> None:
+    """Questions on the badge are found for odd numbers only: the others are met with silence."""
+    pytest.importorskip("snowballstemmer")
+    questions = [ask(n, "choice" if n < 3 else "short") for n in (1, 2, 3, 4)]
+    for place in (0, 2):
+        said = (Message(role="user", content=f"Is the badge of a pilot blue, {place + 1}?"),)
+        questions[place] = questions[place].model_copy(update={"messages": said})
+    keys = [key(1, choice=0), key(2, choice=0), key(3), Key(question_id="q4", targets=(),
+            unanswerable=True)]  # fmt: skip
+    loud = sat(specialist(RetrievalSpec()), questions, keys, top_k=4)
+    hush = sat(specialist(RetrievalSpec(silence=0.4)), questions, keys, top_k=4)
+    assert loud.settings == hush.settings  # method and all: the two can be compared
+    assert (loud.refused, hush.refused, hush.complete) == (0, 1, True)
+    assert loud.coverage is not None and hush.coverage is not None
+    assert (loud.coverage.silent, hush.coverage.silent) == (0.0, 0.5)
+    assert [point[1] for point in hush.coverage.points][-1] == 0.5
+    assert [point[1] for point in loud.coverage.points][-1] == 1.0
+    assert loud.primary is not None and hush.primary is not None
+    assert sat(specialist(), questions, keys).coverage is None
+
+
+def test_a_silent_choice_chooses_nothing_under_any_normalisation(specialist: Any) -> None:
+    pytest.importorskip("snowballstemmer")
+    own, question = specialist(RetrievalSpec(silence=0.9)), ask(2, "choice")
+    (answer,) = sit(own, exam(), [question])
+    assert (answer.status, answer.choice) == ("abstained", None)
+    (again,) = decide_all(exam(normalisation="tokens"), [question], [answer], "en")
+    assert again == answer

@@ -32,8 +32,13 @@ def rows(name: str) -> list[Row]:
     return [json.loads(line) for line in (AOBA / name).read_text("utf-8").splitlines()]
 
 
-def domain() -> list[Row]:
-    return rows("exam/domain.jsonl")
+def domain(name: str = "exam/domain.jsonl") -> list[Row]:
+    """The questions that the documents answer."""
+    return [row for row in rows(name) if "unanswerable" not in row]
+
+
+def unanswerable(name: str = "exam/domain.jsonl") -> list[Row]:
+    return [row for row in rows(name) if "unanswerable" in row]
 
 
 def examples() -> list[Row]:
@@ -152,7 +157,7 @@ def test_counts_of_questions_facts_and_examples() -> None:
 
 
 def test_ids_and_questions_are_unique() -> None:
-    for table in (domain(), examples()):
+    for table in (rows("exam/domain.jsonl"), examples()):
         assert len({row["id"] for row in table}) == len(table)
     assert len({plain(row["question"]) for row in domain()}) == len(domain())
     asked = [plain(row["messages"][0]["content"]) for row in examples()]
@@ -160,7 +165,7 @@ def test_ids_and_questions_are_unique() -> None:
 
 
 def test_the_demo_exam_is_whole_clusters_of_the_full_one() -> None:
-    full, demo = domain(), rows("exam/demo-domain.jsonl")
+    full, demo = domain(), domain("exam/demo-domain.jsonl")
     clusters = {row["cluster_id"] for row in demo}
     assert demo == [row for row in full if row["cluster_id"] in clusters]
     assert 60 <= len(demo) <= 80
@@ -182,7 +187,7 @@ def test_a_cluster_stays_within_one_document() -> None:
 
 @pytest.mark.parametrize("name", ["exam/domain.jsonl", "exam/demo-domain.jsonl"])
 def test_four_distinct_options_with_the_right_one_in_balanced_places(name: str) -> None:
-    choice = [row for row in rows(name) if row["form"] == "choice"]
+    choice = [row for row in domain(name) if row["form"] == "choice"]
     for row in choice:
         assert len({plain(option) for option in row["choices"]}) == 4, row["id"]
     places = Counter(row["choices"].index(row["answer"]) for row in choice)
@@ -261,7 +266,7 @@ def test_examples_are_short_conversations_of_question_and_answer() -> None:
 
 
 def test_no_exam_question_stands_in_the_examples_or_in_the_documents() -> None:
-    questions = {row["id"]: row["question"] for row in domain()}
+    questions = {row["id"]: row["question"] for row in rows("exam/domain.jsonl")}
     texts = {
         row["id"]: "\n".join(m["content"] for m in row["messages"]) for row in examples()
     } | documents()
@@ -270,7 +275,7 @@ def test_no_exam_question_stands_in_the_examples_or_in_the_documents() -> None:
 
 def test_no_exam_question_is_nearly_an_example_question() -> None:
     asked = {row["id"]: bigrams(row["messages"][0]["content"]) for row in examples()}
-    for row in domain():
+    for row in rows("exam/domain.jsonl"):
         grams = bigrams(row["question"])
         near = {key: round(jaccard(grams, other), 2) for key, other in asked.items()}
         worst = max(near, key=near.__getitem__)
@@ -288,3 +293,26 @@ def test_keys_follow_the_notices_that_replace_a_rule() -> None:
         asked = [r for r in domain() if old in r.get("choices", ()) and name in r["document_ids"]]
         assert any(row["answer"] == new for row in asked), name
         assert all(row["answer"] != old for row in asked), name
+
+
+# What the questions without an answer ask for; none of the documents says it.
+ASKED_IN_VAIN = (
+    "普通預金の利率", "議長", "印紙", "保証料", "製造", "駅前に置", "満期より前",
+    "内寸", "出資一口", "食料の費用",
+)  # fmt: skip
+
+
+def test_some_questions_have_no_answer_and_both_splits_hold_some() -> None:
+    asked = unanswerable()
+    assert asked == unanswerable("exam/demo-domain.jsonl")
+    splits = Counter(row["split"] for row in asked)
+    assert splits["dev"] >= 3 and splits["test"] >= 5 and splits.total() >= 8
+    assert {row["form"] for row in asked} == {"short"}
+    assert len({row["cluster_id"] for row in asked}) == len(asked)
+    assert {row["topic"] for row in asked} <= {row["topic"] for row in domain()}
+
+
+def test_no_document_speaks_of_what_has_no_answer() -> None:
+    everything = plain(" ".join(documents().values()))
+    assert len(ASKED_IN_VAIN) == len(unanswerable())
+    assert [words for words in ASKED_IN_VAIN if words in everything] == []

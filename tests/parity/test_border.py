@@ -219,7 +219,7 @@ def test_the_control_sends_the_exact_text(fake_model: Any) -> None:
 
 def test_what_an_arm_says_goes_before_the_text(fake_model: Any) -> None:
     class Shelf:
-        def search(self, *_: Any) -> list[Passage]:
+        def search(self, *_: Any, **__: Any) -> list[Passage]:
             row = {"number": 1, "chunk_id": "c", "document_id": "d", "title": "T", "text": "blue"}
             return [Passage(**row, start=0, end=4)]
 

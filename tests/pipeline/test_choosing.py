@@ -15,8 +15,9 @@ pytest.importorskip("peft")
 
 from tokka import choosing
 from tokka.choosing import DevExam, choose, point_of, read_choice
+from tokka.documents_steps import read_and_chunk
 from tokka.errors import Mistakes, TokkaError
-from tokka.pipeline import Build, build_arm, prepare, read_and_chunk, run
+from tokka.pipeline import Build, build_arm, prepare, run
 from tokka.project import load_project
 from tokka.records import Choice, ChoicePoint, Exam, Question
 from tokka.stages import Weights, weights_of

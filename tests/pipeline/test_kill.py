@@ -25,7 +25,7 @@ def finished_steps(workspace: Path, kind: str) -> int:
 
 def indexing(workspace: Path) -> bool:
     return finished_steps(workspace, "index") == 1 and any(
-        workspace.glob("steps/index-*.partial/chunks.jsonl")
+        workspace.glob("steps/index-*.partial/part-*")
     )
 
 

@@ -34,6 +34,7 @@ from tokka.records import (
     Reproduction,
     Results,
     RetrievalSpec,
+    RiskCoverage,
     Score,
     Sitting,
     Stage,
@@ -43,6 +44,7 @@ from tokka.records import (
 )
 from tokka.report.html import write_report
 from tokka.report.sheet import ExamSheet
+from tokka.stats.coverage import curve
 
 RULES = (
     ("融資限度額", "無担保の事業者ローンの上限", ("500万円", "300万円", "1,000万円", "800万円")),
@@ -75,7 +77,7 @@ ARMS = (
     Arm(
         name="lora-rag",
         weights=(Stage(finetune=FinetuneSpec(data="examples.jsonl", context="retrieved")),),
-        retrieval=RetrievalSpec(top_k=2),
+        retrieval=RetrievalSpec(top_k=2, silence=0.375),
     ),
 )
 HOSTILE = "</script><script>alert(1)</script><img src=x onerror=alert(2)>"
@@ -314,9 +316,11 @@ def make_run(chance=CHANCE) -> Run:
                         "recall@2": recall,
                         "citation_precision": recall,
                         "citation_recall": recall,
+                        "support": recall,
                     }
                     if arm.retrieval and exam.name == "domain"
                     else {},
+                    coverage=make_coverage(arm.name, mine) if arm.retrieval else None,
                     tokens_in=QUESTIONS * (380 if arm.retrieval else 45),
                     tokens_out=QUESTIONS * 6,
                 )
@@ -351,6 +355,18 @@ def make_run(chance=CHANCE) -> Run:
             machine="2 cores, 24 GiB, no GPU",
         ),
         sheets=sheets,
+    )
+
+
+def make_coverage(arm: str, values: list[float]) -> RiskCoverage:
+    """`lora-rag` is silent on a fifth of the questions."""
+    silent = 0.2 if arm == "lora-rag" else 0.0
+    spoken = len(values) - round(silent * len(values))
+    sure = [round(1 - n / len(values), 6) for n in range(spoken)]
+    return RiskCoverage(
+        points=tuple(curve(sure, values[:spoken], questions=len(values))),
+        aurc=Interval(estimate=0.21, low=0.12, high=0.33, n=spoken, method="bootstrap 95 %"),
+        silent=silent,
     )
 
 

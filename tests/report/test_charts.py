@@ -6,7 +6,7 @@ import pytest
 pytest.importorskip("altair")
 pytest.importorskip("vl_convert")
 
-from tokka.report.charts import Dot, ForestRow, Trail, Zone, forest, scatter
+from tokka.report.charts import Curve, Dot, ForestRow, Trail, Zone, curves, forest, scatter
 
 ROWS = [
     ForestRow("検索", 0.12, 0.04, 0.20, "pass"),
@@ -92,3 +92,22 @@ def test_the_frontier_is_dashed_and_needs_two_ends():
     drawn = scatter(dots, x_title="x", y_title="y", frontier=[(0, 0), (2, -2)])
     assert len(lines(drawn, "ink")) == 1 and "stroke-dasharray" in drawn
     assert not lines(scatter(dots, x_title="x", y_title="y", frontier=[(0, 0)]), "ink")
+
+
+def test_each_curve_is_named_and_told_apart_and_only_a_threshold_is_marked():
+    def drawn(*lines: Curve) -> str:
+        return curves(lines, x_title="回答した設問（％）", y_title="誤り（％）")
+
+    whole = Curve("rag", ((10.0, 0.0), (100.0, 40.0)), ends=False)
+    silent = Curve("静かな方式", ((10.0, 0.0), (60.0, 20.0)), ends=True)
+    assert {"rag", "静かな方式", "回答した設問（％）"} <= set(texts(drawn(whole, silent)))
+    dashes = re.findall(r'stroke-dasharray="([^"]*)"', drawn(whole, silent))
+    assert len(set(dashes)) == 2
+    assert drawn(whole, silent).count("var(--ink)") > drawn(whole).count("var(--ink)")
+    marks = [drawn(line).count('fill="var(--ink)"') for line in (whole, silent)]
+    assert marks[1] == marks[0] + 1
+
+
+def test_a_curve_of_one_answer_is_a_mark():
+    svg = curves([Curve("rag", ((100.0, 0.0),), ends=False)], x_title="x", y_title="y")
+    assert "rag" in texts(svg) and 'fill="var(--ink)"' in svg

@@ -34,8 +34,13 @@ WITHOUT_GOLD = 0.2  # RAFT (Zhang et al. 2024) keeps the gold document for 80 % 
 
 
 def training_retrieval(arm: Arm) -> RetrievalSpec:
-    """How passages for training are found: as the arm serves them, else with the defaults."""
-    return arm.retrieval or RetrievalSpec()
+    """How passages for training are found: as the arm serves them, else with the defaults.
+
+    Without what the arm's own model does for the search (reranking, other wordings): that model is
+    what is about to be trained.
+    """
+    plain = {"queries": "question", "rerank": "none", "reranker": "", "silence": None}
+    return (arm.retrieval or RetrievalSpec()).model_copy(update=plain)
 
 
 def lessons_of(

@@ -4,8 +4,9 @@
         for answer in specialist.answer(questions, exam_digest=exam.digest): ...
 
 Question → passages (retrieval) → messages (prompting) → token ids (renderer) → model → Answer with
-citations. A choice is scored by the likelihood of its options where the model can; an endpoint that
-can't is asked for a letter, and says so in `decoding.method`.
+citations. Below the arm's threshold of silence it says that the documents don't hold the answer,
+and no model is asked. A choice is scored by the likelihood of its options where the model can; an
+endpoint that can't is asked for a letter, and says so in `decoding.method`.
 """
 
 from __future__ import annotations
@@ -37,7 +38,10 @@ from tokka.records import (
     Question,
     ScoringMethod,
 )
+from tokka.retrieval.finding import Finder
 from tokka.retrieval.hybrid import Retriever
+from tokka.retrieval.rerank import Reranker
+from tokka.retrieval.silence import confidence, silence_said
 
 __all__ = ["Memo", "Progress", "Shots", "Specialist"]
 
@@ -54,11 +58,12 @@ class _Asked:
     shots: tuple[Example, ...]
     prompt: Prompt
     search_seconds: float
+    confidence: float | None
 
 
 class Specialist:
-    """Owns neither the model nor the examples; `close` closes the index and the model it was
-    given."""
+    """Owns neither the model nor the examples; `close` closes the index, the reranker and the model
+    it was given."""
 
     def __init__(
         self,
@@ -66,18 +71,27 @@ class Specialist:
         model: LanguageModel,
         retriever: Retriever | None = None,
         shots: Shots | None = None,
+        reranker: Reranker | None = None,
     ) -> None:
         self.candidate = candidate
         self.model = model
-        self._retriever = retriever
+        spec = candidate.arm.retrieval
+        self.finder: Finder | None = None
+        if spec is not None and retriever is not None:
+            self.finder = Finder(spec, retriever, candidate.language, model, reranker)
         self._shots = shots
 
-    def passages(self, question: Question) -> tuple[Passage, ...]:
+    def passages(self, question: Question, memo: Memo | None = None) -> tuple[Passage, ...]:
         """What the arm's retrieval finds for a question; nothing where it has none."""
-        spec = self.candidate.arm.retrieval
-        if spec is None or self._retriever is None:
-            return ()
-        return tuple(self._retriever.search(question.messages[-1].content, spec.top_k, spec))
+        return tuple(next(self._searches([question], memo)))
+
+    def _searches(
+        self, questions: Sequence[Question], memo: Memo | None
+    ) -> Iterator[Sequence[Passage]]:
+        """What is found for each question, searched for when it is asked for."""
+        if self.finder is None:
+            return iter([()] * len(questions))
+        return self.finder.passages(questions, memo=memo)
 
     def shots(self, question: Question) -> tuple[Example, ...]:
         """The examples that the arm shows before a question, picked by its own words."""
@@ -119,11 +133,18 @@ class Specialist:
     ) -> Iterator[Answer]:
         """Answers in the order of the questions. One question's failure is an answer with an
         error."""
-        asked = [self._ask(question, show_options) for question in questions]
+        searches = self._searches(questions, memo)
+        asked = [self._ask(question, show_options, searches) for question in questions]
         scores = self.model.capabilities.scores_options
-        scored = [i for i, q in enumerate(questions) if q.form == "choice" and scores]
-        written = [i for i, q in enumerate(questions) if q.form != "choice" or not scores]
         ready: dict[int, Answer] = {}
+        for index, one in enumerate(asked):
+            if self._is_silent(one):
+                ready[index] = self._silent(one, exam_digest)
+        if ready and progress is not None:
+            progress(len(ready))
+        spoken = [(i, q) for i, q in enumerate(questions) if i not in ready]
+        scored = [i for i, q in spoken if q.form == "choice" and scores]
+        written = [i for i, q in spoken if q.form != "choice" or not scores]
         for indices, run in ((scored, self._score), (written, self._write)):
             if not indices:
                 continue  # an endpoint refuses to score, however little
@@ -135,9 +156,11 @@ class Specialist:
         for index in range(len(questions)):
             yield ready[index]
 
-    def _ask(self, question: Question, show_options: bool) -> _Asked:
+    def _ask(
+        self, question: Question, show_options: bool, searches: Iterator[Sequence[Passage]]
+    ) -> _Asked:
         started = time.perf_counter()
-        found = self.passages(question)
+        found = tuple(next(searches))
         seconds = time.perf_counter() - started
         said: Messages = ()
         if question.form == "choice" and not self.model.capabilities.scores_options:
@@ -146,7 +169,32 @@ class Specialist:
             said = with_options(question, self.candidate.language).messages
         shots = self.shots(question)
         prompt = self.prompt(question, found, said, shots)
-        return _Asked(question, found, shots, prompt, seconds)
+        sure = None
+        if self.finder is not None:
+            words = question.messages[-1].content
+            sure = confidence(words, found, self.candidate.language)
+        return _Asked(question, found, shots, prompt, seconds, sure)
+
+    def _is_silent(self, asked: _Asked) -> bool:
+        spec = self.candidate.arm.retrieval
+        if spec is None or spec.silence is None or spec.silence == "tuned":
+            return False
+        return asked.confidence is not None and asked.confidence < spec.silence
+
+    def _silent(self, asked: _Asked, exam_digest: str) -> Answer:
+        """Nobody was asked: the prompt's hash is of what would have been sent, the method what the
+        question would have been answered by."""
+        method: ScoringMethod = "text"
+        if asked.question.form == "choice":
+            method = "loglikelihood" if self.model.capabilities.scores_options else "letter"
+        return self._answer(
+            asked,
+            exam_digest,
+            self._decoding(method),
+            text=silence_said(self.candidate.language),
+            status="abstained",
+            seconds=asked.search_seconds,
+        )
 
     def _score(
         self,
@@ -235,7 +283,10 @@ class Specialist:
             text=text,
             shots=tuple(shot.id for shot in asked.shots),
             passages=asked.passages,
-            citations=self.cite(asked.question, text, asked.passages),
+            citations=()
+            if measured.get("status") == "abstained"
+            else self.cite(asked.question, text, asked.passages),
+            confidence=asked.confidence,
             prompt_sha256=asked.prompt.sha256,
             hash_kind=asked.prompt.hash_kind,
             decoding=decoding,
@@ -249,8 +300,8 @@ class Specialist:
         return cite(question, text, passages, self.candidate.language)
 
     def close(self) -> None:
-        if self._retriever is not None:
-            self._retriever.close()
+        if self.finder is not None:
+            self.finder.close()
         self.model.close()
 
     def __enter__(self) -> Specialist:

@@ -81,7 +81,10 @@ def _entry(line: int, shaped: Shaped, wrong: list[str]) -> Entry | None:
     messages = _messages(fields, wrong)
     choices = _choices(fields, wrong)
     form = _form(fields, choices, wrong)
-    key = _key(fields, form, choices, shaped.letters_first, wrong)
+    if _unanswerable(fields, wrong):
+        key = _no_key(fields, form, wrong)
+    else:
+        key = _key(fields, form, choices, shaped.letters_first, wrong)
     split = _split(fields, shaped, wrong)
     names = {name: _text(fields, name, wrong) for name in ("id", "topic", "cluster_id")}
     document_ids = _texts(fields, "document_ids", wrong)
@@ -108,7 +111,10 @@ def _entry(line: int, shaped: Shaped, wrong: list[str]) -> Entry | None:
         topic=names["topic"],
         cluster_id=names["cluster_id"],
         document_ids=document_ids,
+        gold=_texts(fields, "gold", wrong),
     )
+    if wrong:
+        return None
     key = key.model_copy(update={"question_id": own_id, "points": points, "prohibited": prohibited})
     return Entry(line, question, key, split, bool(names["id"]))
 
@@ -278,6 +284,32 @@ def _key(
         return None
 
 
+def _unanswerable(fields: dict[str, Any], wrong: list[str]) -> bool:
+    """A CSV cell holds text."""
+    given = fields.get("unanswerable", False)
+    said = {"true": True, "false": False}.get(given.lower()) if isinstance(given, str) else given
+    if not isinstance(said, bool):
+        wrong.append(f"unanswerable must be true or false, got {str(given)[:40]!r}")
+        return False
+    return said
+
+
+def _no_key(fields: dict[str, Any], form: Form, wrong: list[str]) -> Key | None:
+    """Only what is answered in one's own words can be answered with "that isn't there"."""
+    given = [name for name in ("answer", "answer_index") if name in fields]
+    if given:
+        wrong.append(f"unanswerable, but {given[0]!r} is given; remove one of them")
+    if form != "short":
+        wrong.append(
+            f"an unanswerable question must be form: short, this is {form}; "
+            + ("remove the choices: none is right" if form == "choice" else "remove form and unit")
+        )
+    for name in ("document_ids", "gold", "marking", "points"):
+        if name in fields:
+            wrong.append(f"unanswerable, but {name} says where or what the answer is; remove one")
+    return None if wrong else Key(question_id="", targets=(), unanswerable=True)
+
+
 def _marked(answer: Any, marking: Any) -> Key:
     """Targets as they stand: what is ignored in them, `marking` says."""
     targets = answer if isinstance(answer, list) else [answer]
@@ -339,12 +371,12 @@ def _against_each_other(entries: list[Entry]) -> tuple[list[Entry], list[tuple[i
             wrong.append((place, f"id {entry.question.id!r} stands in line {line} too; change one"))
         first = repeated.setdefault(_identity(entry.question), entry)
         if _meaning(first.key) != _meaning(entry.key):
-            there, here = first.key.targets[0][:30], entry.key.targets[0][:30]
+            there, here = _shown(first.key), _shown(entry.key)
             wrong.append(
                 (
                     place,
-                    f"the same question as in line {first.line} with another key: {there!r} "
-                    f"there, {here!r} here; correct one",
+                    f"the same question as in line {first.line} with another key: {there} "
+                    f"there, {here} here; correct one",
                 )
             )
         named.append(_named(entry, first, taken))
@@ -361,6 +393,10 @@ def _identity(question: Question) -> tuple[str, ...]:
 
 def _meaning(key: Key) -> tuple[Any, ...]:
     return (frozenset(same_text(target) for target in key.targets), key.unit)
+
+
+def _shown(key: Key) -> str:
+    return "unanswerable" if key.unanswerable else repr(key.targets[0][:30])
 
 
 def _named(entry: Entry, first: Entry, taken: dict[str, int]) -> Entry:

@@ -67,8 +67,9 @@ def askings(
 
 def joined(asked: Sequence[Asking], answers: Iterable[Answer]) -> Iterator[Answer]:
     """One answer per question. Likelihoods are means over the orders, tokens, seconds and costs
-    sums; a failure in one order makes the question an error, since a mean over the others would
-    favour a place. The choice is left open, as it is in a scored answer."""
+    sums. A failure in one order makes the question an error, and silence in one makes it silence: a
+    mean over the others would favour a place. The choice is left open, as it is in a scored
+    answer."""
     own: list[tuple[Asking, Answer]] = []
     for asking, answer in zip(asked, answers, strict=True):
         if not asking.order:
@@ -101,7 +102,7 @@ def position_bias(
     right = {key.question_id: key.choice for key in keys}
     groups: dict[int, list[Answer]] = defaultdict(list)
     for answer in answers:
-        if answer.rotations:
+        if answer.rotations and answer.status != "abstained":
             groups[len(answer.rotations)].append(answer)
     return tuple(
         _bias(group, by_id, right, exam.normalisation, seed, draws)
@@ -116,12 +117,15 @@ def _joined(own: Sequence[tuple[Asking, Answer]]) -> Answer:
     failed = [(n, a) for n, a in enumerate(answers, 1) if a.status == "error"]
     likelihoods = [r.choice_loglikelihoods for r in rotations if r.choice_loglikelihoods]
     whole = len(likelihoods) == len(rotations)
+    silent = next((answer for answer in answers if answer.status == "abstained"), None)
+    said = rotations[0].text if silent is None else silent.text
+    sure = [answer.confidence for answer in answers if answer.confidence is not None]
     return answers[0].model_copy(
         update={
-            "text": "" if failed else rotations[0].text,
+            "text": "" if failed else said,
             "choice": None,
             "choice_loglikelihoods": tuple(map(fmean, zip(*likelihoods, strict=True)))
-            if whole
+            if whole and silent is None
             else (),
             "choice_lengths": rotations[0].choice_lengths,
             "rotations": rotations,
@@ -130,7 +134,8 @@ def _joined(own: Sequence[tuple[Asking, Answer]]) -> Answer:
             "tokens_out": sum(a.tokens_out for a in answers),
             "seconds": sum(a.seconds for a in answers),
             "cost_usd": sum(a.cost_usd for a in answers),
-            "status": "error" if failed else answers[0].status,
+            "confidence": min(sure, default=None),
+            "status": "error" if failed else (silent or answers[0]).status,
             "error": f"order {failed[0][0]} of {len(own)}: {failed[0][1].error}" if failed else "",
         }
     )

@@ -24,10 +24,11 @@ OWNER = "owner"
 OWNER_FIELDS = (
     *("id", "question", "messages", "form", "choices", "answer", "answer_index", "unit"),
     *("tolerance", "topic", "cluster_id", "document_ids", "split", "points", "prohibited"),
+    *("unanswerable", "gold"),
     *("completion", "delimiter", "stop", "max_tokens", "marking"),
 )
 # The owner's own, also on a row that has a public shape.
-_KEPT = ("topic", "cluster_id", "document_ids", "split", "points", "prohibited")
+_KEPT = ("topic", "cluster_id", "document_ids", "gold", "split", "points", "prohibited")
 # Read past: they explain the question to people.
 NOTE_FIELDS = ("note", "comment", "explanation", "rationale", "source", "url", "shots")
 _NUMBERED = re.compile(r"(?:choice|option)_?(\d+|[a-j])$")
@@ -158,7 +159,10 @@ def _squad(row: Fields) -> Fields | None:
         return None
     plain = [text.get("text") if isinstance(text, Mapping) else text for text in texts]
     fields: Fields = {"question": row["question"], "form": "short"}
-    fields["answer"] = list(dict.fromkeys(plain))  # annotators often agree
+    if row.get("is_impossible") is True and not plain:  # SQuAD 2.0
+        fields["unanswerable"] = True
+    else:
+        fields["answer"] = list(dict.fromkeys(plain))  # annotators often agree
     if "context" in row:  # questions on one passage are not independent
         fields["cluster_id"] = f"passage-{fingerprint(row['context'])[:12]}"
     return fields

@@ -11,7 +11,7 @@ options: `decide` chooses again under another normalisation without asking again
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from tokka.candidates.evidence import cite, evidence_of
 from tokka.candidates.specialist import Memo, Progress, Specialist
@@ -29,15 +29,17 @@ from tokka.records import (
     Key,
     Passage,
     Question,
+    RiskCoverage,
     Score,
     Sitting,
     Split,
     fingerprint,
 )
+from tokka.stats.coverage import area, curve
 from tokka.stats.intervals import mean_interval
 
 Cite = Callable[[Question, str, Sequence[Passage]], tuple[Citation, ...]]
-NOT_ASKED = {"topic", "cluster_id", "document_ids", "split"}
+NOT_ASKED = {"topic", "cluster_id", "document_ids", "gold", "split"}
 AS_GIVEN = "as given: no options in the prompt, so their order can't matter"
 
 
@@ -80,7 +82,7 @@ def decide(answer: Answer, question: Question, exam: Exam, cite: Cite) -> Answer
     that rests on. Texts, and letters asked for once, are answers as they stand."""
     answer = answer.model_copy(update={"exam_digest": exam.digest})
     scored = bool(answer.choice_loglikelihoods)
-    if answer.status == "error" or not (scored or answer.rotations):
+    if answer.status in ("error", "abstained") or not (scored or answer.rotations):
         return answer
     decoding = answer.decoding.model_copy(
         update={"normalisation": exam.normalisation if scored else None}
@@ -216,6 +218,7 @@ def summarise(
         by_form=groups([q.form for q in questions]),
         retrieval=_retrieval(questions, answers, seed, top_k) if top_k else {},
         positions=position_bias(exam, questions, keys, answers, scores, seed=seed),
+        coverage=_coverage(questions, answers, score_of, seed) if complete else None,
         truncated=sum(a.truncated for a in answers),
         tokens_in=sum(a.tokens_in for a in answers),
         tokens_out=sum(a.tokens_out for a in answers),
@@ -227,22 +230,20 @@ def _retrieval(
     questions: Sequence[Question], answers: Sequence[Answer], seed: int, top_k: int
 ) -> dict[str, Interval]:
     """recall@k of the gold documents, citation precision and recall, over questions that name
-    gold."""
-    gold = {q.id: q.document_ids for q in questions}
+    gold; support over answers that claim anything."""
+    by_id = {q.id: q for q in questions}
     found: dict[str, list[float]] = {
         "recall@k": [],
         "citation_precision": [],
         "citation_recall": [],
+        "support": [],
     }
     for answer in answers:
         if answer.status == "error":
             continue
-        evidence = evidence_of(answer, gold[answer.question_id])
-        for name, value in zip(
-            found,
-            (evidence.recall_at_k, evidence.citation_precision, evidence.citation_recall),
-            strict=True,
-        ):
+        seen = evidence_of(answer, by_id[answer.question_id])
+        measured = (seen.recall_at_k, seen.citation_precision, seen.citation_recall, seen.support)
+        for name, value in zip(found, measured, strict=True):
             if value is not None:
                 found[name].append(value)
     return {
@@ -250,3 +251,25 @@ def _retrieval(
         for name, values in found.items()
         if values
     }
+
+
+def _coverage(
+    questions: Sequence[Question],
+    answers: Sequence[Answer],
+    score_of: Mapping[str, Score],
+    seed: int,
+) -> RiskCoverage | None:
+    """None where an answer has no confidence or no score, and where nothing was answered."""
+    cluster_of = {q.id: q.cluster_id or q.id for q in questions}
+    spoken = [a for a in answers if a.status != "abstained"]
+    sure = [a.confidence for a in answers if a.confidence is not None]
+    values = [v for a in spoken if (v := score_of[a.question_id].value) is not None]
+    if not spoken or len(sure) < len(answers) or len(values) < len(spoken):
+        return None
+    own = [a.confidence for a in spoken if a.confidence is not None]
+    clusters = [cluster_of[a.question_id] for a in spoken]
+    return RiskCoverage(
+        points=tuple(curve(own, values, questions=len(answers))),
+        aurc=area(own, values, clusters, seed=seed),
+        silent=round(1 - len(spoken) / len(answers), 6),
+    )

@@ -15,9 +15,7 @@ the key is refused, or nothing at all comes back, ServiceError stops the run.
 
 from __future__ import annotations
 
-import os
 import random
-import re
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -28,8 +26,8 @@ from typing import Any, Self
 import httpx
 
 from tokka.errors import ServiceError, UsageError
+from tokka.models.address import Address, address_of, key_of, open_client
 from tokka.models.batches import answer_end
-from tokka.models.hosts import check_host, host_of, is_loopback
 from tokka.models.messages import MessagesRenderer, hidden
 from tokka.models.protocol import (
     Capabilities,
@@ -97,6 +95,7 @@ class EndpointModel:
     def __init__(
         self,
         reference: str,
+        address: Address,
         api_key: str,
         price: Price,
         timeout_seconds: float,
@@ -105,9 +104,8 @@ class EndpointModel:
         max_context_tokens: int,
         renderer: TokenRenderer | None,
     ) -> None:
-        address, _, self._model = reference.partition("#")
-        url = httpx.URL(address)
-        self.name, self.host, self._key = reference, url.host, api_key
+        url, self._model = address.url, address.model
+        self.name, self.host, self._key = reference, address.host, api_key
         self.digest = fingerprint(["endpoint", self.name, *([renderer.digest] if renderer else [])])
         self.renderer: Renderer = renderer or MessagesRenderer()
         self.capabilities = Capabilities(
@@ -120,12 +118,7 @@ class EndpointModel:
         self._route = "/completions" if renderer else "/chat/completions"
         self._url = url.copy_with(path=url.path.rstrip("/") + self._route)
         self._price, self._retries, self._concurrency = price, retries, concurrency
-        self._client = httpx.Client(
-            headers={"Authorization": f"Bearer {api_key}"} if api_key else {},
-            timeout=timeout_seconds,
-            follow_redirects=False,
-            trust_env=not is_loopback(host_of(str(url))[0]),  # no proxy between us and ourselves
-        )
+        self._client = open_client(address, api_key, timeout_seconds)
 
     def score(
         self,
@@ -344,38 +337,11 @@ def open_endpoint(
     them (estimated where it doesn't). Raises UsageError for a host that isn't listed, a missing key
     or a missing model name.
     """
-    address, _, model = reference.partition("#")
-    host, port = host_of(address)
-    check_host(address, hosts)
-    try:
-        url = httpx.URL(address)
-        sent_to = host_of(f"{url.scheme}://{url.netloc.decode()}")
-    except httpx.InvalidURL as error:
-        raise UsageError(f"{host}: not a URL ({error}); write http://host:port/v1#name") from error
-    if sent_to != (host, port):
-        raise UsageError(f"{host}: the URL can be read as two hosts; write it in its plain form")
-    if url.query:
-        raise UsageError(
-            f"{host}: the URL may hold no ?query, which would end up in files and reports; put a "
-            "key into an environment variable and name that"
-        )
-    if not model:
-        raise UsageError(f"{address}: names no model; write {address}#MODEL")
-    key = ""
-    if api_key_env:
-        key = os.environ.get(api_key_env, "").strip()
-        if not key:
-            raise UsageError(
-                f"{host}: the environment variable {api_key_env} is not set; put the key there"
-            )
-        if not re.fullmatch(r"[\x21-\x7e]+", key):
-            raise UsageError(
-                f"{host}: the key in {api_key_env} holds spaces or other than ASCII letters; set "
-                "it again"
-            )
+    address = address_of(reference, hosts)
     return EndpointModel(
         reference,
-        key,
+        address,
+        key_of(api_key_env, address.host),
         Price(input_usd_per_million, output_usd_per_million),
         timeout_seconds,
         retries,

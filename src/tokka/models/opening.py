@@ -113,14 +113,14 @@ def digest(reference: str, path: Path | None, language: str) -> str:
     if not endpoint:
         return digest_of(path, language)
     files = [path] if path.is_file() else _decisive(path)
-    names = [(p.name, _cached_sha256(p)) for p in files if p.suffix != ".safetensors"]
+    names = [(p.name, cached_sha256(p)) for p in files if p.suffix != ".safetensors"]
     return fingerprint(["endpoint", reference, names, language])
 
 
 def digest_of(path: Path, language: str) -> str:
     """SHA-256 over the files of a model's folder or GGUF file."""
     files = [path] if path.is_file() else _decisive(path)
-    return fingerprint(["model", [(p.name, _cached_sha256(p)) for p in files], language])
+    return fingerprint(["model", [(p.name, cached_sha256(p)) for p in files], language])
 
 
 def adapted_digest(before: str, adapter: Path) -> str:
@@ -133,7 +133,7 @@ def adapted_digest(before: str, adapter: Path) -> str:
         key: sorted(value, key=str) if isinstance(value, list) else value
         for key, value in read_json(adapter / "adapter_config.json").items()
     }
-    files = [(p.name, _cached_sha256(p)) for p in sorted(adapter.glob("*.safetensors"))]
+    files = [(p.name, cached_sha256(p)) for p in sorted(adapter.glob("*.safetensors"))]
     return fingerprint(["adapter", before, files, config, rounding(adapter)])
 
 
@@ -148,7 +148,8 @@ def _decisive(folder: Path) -> list[Path]:
     return sorted(p for p in folder.iterdir() if p.suffix in kinds and p.name not in _EVIDENCE)
 
 
-def _cached_sha256(path: Path) -> str:
+def cached_sha256(path: Path) -> str:
+    """SHA-256 of a file, kept by its path, size and modification time in the cache folder."""
     status = path.stat()
     name = fingerprint([str(path.resolve()), status.st_size, status.st_mtime_ns])[:24]
     entry = cache_folder() / "digests" / f"{name}.json"

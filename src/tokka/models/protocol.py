@@ -172,7 +172,8 @@ class Embedder(Protocol):
 
     name: str
     digest: str
-    dimensions: int
 
+    @property
+    def dimensions(self) -> int: ...
     def queries(self, texts: Sequence[str]) -> Any: ...
     def passages(self, texts: Sequence[str]) -> Any: ...

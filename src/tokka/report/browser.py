@@ -151,6 +151,7 @@ def _key(key: Key | None) -> dict[str, Any] | None:
         return None
     return {
         "targets": list(key.targets),
+        "unanswerable": key.unanswerable,
         "choice": key.choice,
         "unit": key.unit,
         "tolerance": key.tolerance,
@@ -182,6 +183,7 @@ def _answer(
             }
             for citation in answer.citations
         ],
+        "confidence": answer.confidence,
         "status": score.status if score else answer.status,
         "value": score.value if score else None,
         "scorer": score.scorer if score else "",

@@ -1,4 +1,4 @@
-"""Charts as static SVG: forest plots and scatter plots, drawn by Altair and vl-convert.
+"""Charts as static SVG: forest plots, scatter plots and curves, drawn by Altair and vl-convert.
 
 Values in, one `<svg>` element out: no script, no id, no style attribute, so that it can be inlined
 under a strict content security policy and printed. Colours are CSS variables (`var(--pass)`), which
@@ -17,7 +17,7 @@ from typing import Any, Literal
 
 from tokka.extras import require
 from tokka.records import Outcome
-from tokka.report.layout import FONT_SIZE, limits, place, shortened, ticks
+from tokka.report.layout import FONT_SIZE, Label, limits, place, shortened, ticks
 from tokka.report.numbers import points, points_bounds, size
 
 WIDTH = 440  # pixels: two charts side by side on a desk, one on a phone, still legible there
@@ -202,19 +202,56 @@ def scatter(
     ]
     labels = place([(dot.arm, dot.x, dot.y) for dot in dots], x_domain, y_domain, plot, height)
     for dot, label in zip(dots, labels, strict=True):
-        layers.append(
-            alt.Chart(alt.InlineData(values=[{"x": dot.x, "y": dot.y, "text": label.text}]))
-            .mark_text(
-                align=label.align,
-                baseline="middle",
-                dx=label.dx,
-                dy=label.dy,
-                fontSize=FONT_SIZE,
-                fontWeight="bold",
-                color=HEX["ink"],
-            )
-            .encode(x="x:Q", y="y:Q", text="text:N")
+        layers.append(_label(alt, dot.x, dot.y, label))
+    return _svg(alt, layers, plot, height, left, right, top, bottom=46)
+
+
+@dataclass(frozen=True, slots=True)
+class Curve:
+    """An arm's (x, y) in the units of the axes, from left to right; a dot marks its end where the
+    arm stops there by itself."""
+
+    arm: str
+    points: tuple[tuple[float, float], ...]
+    ends: bool
+
+
+DASHES = ([1, 0], [6, 3], [2, 2], [8, 3, 2, 3], [12, 4], [1, 4])
+
+
+def curves(lines: Sequence[Curve], *, x_title: str, y_title: str) -> str:
+    """One line per arm, from 0 to 100 on the x axis, told apart by its dashes and its name."""
+    alt = require("altair", extra="report")
+    left, plot, right, height, top = 58, WIDTH - 58 - 16, 16, 270, 28
+    x_domain = [0.0, 100.0]
+    y_domain = limits([0.0, *(y for line in lines for _, y in line.points)], floor=0.0)
+    layers = []
+    for number, line in enumerate(lines):
+        dashes = DASHES[number % len(DASHES)]
+        layers.append(_line(alt, line.points, HEX["ink"], strokeDash=dashes, strokeWidth=1.8))
+    last = [{"x": x, "y": y} for line in lines if line.ends for x, y in line.points[-1:]]
+    single = [{"x": x, "y": y} for line in lines if len(line.points) == 1 for x, y in line.points]
+    axes = alt.Chart(alt.InlineData(values=last + single)).mark_point(
+        filled=True, size=95, opacity=1, color=HEX["ink"], shape="diamond"
+    )
+    layers.append(
+        axes.encode(
+            x=alt.X(
+                "x:Q",
+                scale=alt.Scale(domain=x_domain, nice=False, zero=False),
+                axis=_axis(alt, x_title, x_domain),
+            ),
+            y=alt.Y(
+                "y:Q",
+                scale=alt.Scale(domain=y_domain, nice=False, zero=False),
+                axis=_axis(alt, y_title, y_domain, upright=True),
+            ),
         )
+    )
+    named = [(line.arm, *line.points[-1]) for line in lines]
+    beside = [("", x, y) for line in lines for x, y in line.points]  # no name covers a line
+    labels = place([*named, *beside], x_domain, y_domain, plot, height)
+    layers += [_label(alt, x, y, one) for (_, x, y), one in zip(named, labels, strict=False)]
     return _svg(alt, layers, plot, height, left, right, top, bottom=46)
 
 
@@ -233,6 +270,22 @@ def _trail(alt: Any, trail: Trail) -> list[Any]:
             .encode(x=alt.X("x:Q"), y=alt.Y("y:Q"))
         )
     return layers
+
+
+def _label(alt: Any, x: float, y: float, label: Label) -> Any:
+    return (
+        alt.Chart(alt.InlineData(values=[{"x": x, "y": y, "text": label.text}]))
+        .mark_text(
+            align=label.align,
+            baseline="middle",
+            dx=label.dx,
+            dy=label.dy,
+            fontSize=FONT_SIZE,
+            fontWeight="bold",
+            color=HEX["ink"],
+        )
+        .encode(x="x:Q", y="y:Q", text="text:N")
+    )
 
 
 def _line(alt: Any, points: Sequence[tuple[float, float]], colour: str, **style: Any) -> Any:

@@ -31,6 +31,7 @@ from tokka.records import (
     TrainingSpec,
 )
 from tokka.report import numbers
+from tokka.report.coverage import coverage_figures
 from tokka.report.figures import cell, choice_notes, effect_figures, tradeoff_figures
 from tokka.report.standing import Standing, first_exam, standings
 from tokka.report.texts import CATALOGUE, LANGUAGES, both, exam_label, same, shown_language, text
@@ -88,7 +89,7 @@ def page_values(
         "positions": _positions(results, rows),
         "order_as_given": _order_as_given(results, rows),
         "effects": effect_figures(results, rows),
-        "tradeoffs": tradeoff_figures(results, rows),
+        "tradeoffs": [*tradeoff_figures(results, rows), *coverage_figures(results, rows)],
         "choices": choice_notes(rows),
         "dropped": _dropped(results.corpus.dropped),
         "shade": lambda share: f"shade-{max(0, min(10, round(10 * share)))}",
@@ -158,6 +159,10 @@ def made_of(arm: Arm, language: str) -> str:
         used = [way for way in ("lexical", "dense") if getattr(arm.retrieval, way)]
         ways = " + ".join(text(way, language) for way in used)
         parts.append(text("configuration_retrieval", language, k=arm.retrieval.top_k, ways=ways))
+        silence = arm.retrieval.silence
+        if silence is not None:
+            key = "configuration_silence_tuned" if silence == "tuned" else "configuration_silence"
+            parts.append(text(key, language, threshold=silence))
     return " · ".join(parts) or text("configuration_none", language)
 
 

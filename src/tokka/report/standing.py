@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from tokka.records import (
     Arm,
+    Candidate,
     Choice,
     Comparison,
     Exam,
@@ -24,7 +25,8 @@ from tokka.records import (
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """One arm; `sittings` and `comparisons` by exam name. `outcome` is None for the control."""
+    """One arm; `sittings` and `comparisons` by exam name. `outcome` is None for the control,
+    `silence` where the arm answers whatever it is asked."""
 
     arm: str
     config: Arm
@@ -36,6 +38,7 @@ class Standing:
     comparisons: Mapping[str, Comparison]
     timing: Timing | None
     choice: Choice | None = None
+    silence: float | None = None
 
     def primary(self, exam: Exam | None) -> Interval | None:
         sitting = self.sitting(exam)
@@ -84,6 +87,7 @@ def standings(results: Results, timings: Mapping[str, Timing]) -> tuple[Standing
             comparisons={comparison.exam: comparison for comparison in result.comparisons},
             timing=timings.get(result.arm.name),
             choice=result.choice,
+            silence=_threshold(result.candidate),
         )
         for result in results.arms
     ]
@@ -94,3 +98,9 @@ def standings(results: Results, timings: Mapping[str, Timing]) -> tuple[Standing
         return -interval.estimate if interval else 1.0
 
     return tuple(sorted(rows, key=rank))
+
+
+def _threshold(candidate: Candidate) -> float | None:
+    """The built arm's own: the project may leave the number to be chosen."""
+    spec = candidate.arm.retrieval
+    return None if spec is None or spec.silence == "tuned" else spec.silence

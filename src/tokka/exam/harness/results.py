@@ -223,6 +223,8 @@ def _of_choice(
         for name in CHOICE_METRICS:
             by = normalised(likelihoods, question.choices, answer.choice_lengths, _BY[name])
             metrics[name] = float(by.index(max(by)) == key.choice)
+    elif answer.decoding.method == "loglikelihood":  # silent: wrong by every measure
+        metrics = dict.fromkeys(CHOICE_METRICS, 0.0)
     return _Said(
         asked=[(row["completion"], delimiter + option) for option in question.choices],
         responses=pairs or [answer.text],

@@ -88,6 +88,8 @@ def tasks_of(
     groups: dict[str, list[tuple[Question, Key, Plain]]] = {}
     for question in (q for q in questions if q.split == split):
         key, plain = key_of[question.id], render(question)
+        if key.unanswerable:  # no text equals "that isn't there"
+            continue
         setting = canonical_json(_setting(question, key, plain))
         groups.setdefault(setting, []).append((question, key, plain))
     kinds = ["choice" if group[0][0].form == "choice" else "text" for group in groups.values()]
@@ -232,6 +234,8 @@ def owner_row(question: Question, key: Key) -> dict[str, Any]:
     row["form"] = question.form
     if question.form == "choice":
         row |= {"choices": list(question.choices), "answer_index": key.choice}
+    elif key.unanswerable:
+        row["unanswerable"] = True
     else:
         row["answer"] = list(key.targets)
     if question.form == "number":
@@ -245,6 +249,7 @@ def owner_row(question: Question, key: Key) -> dict[str, Any]:
         "topic": question.topic,
         "cluster_id": question.cluster_id,
         "document_ids": list(question.document_ids),
+        "gold": list(question.gold),
         "points": list(key.points),
         "prohibited": list(key.prohibited),
     }
@@ -296,7 +301,11 @@ def _notices(
     exam: Exam, questions: Sequence[Question], key_of: dict[str, Key], split: Split
 ) -> list[str]:
     asked = [q for q in questions if q.split == split]
-    own = Counter(q.form for q in asked if q.form != "choice" and key_of[q.id].marking is None)
+    own = Counter(
+        q.form
+        for q in asked
+        if q.form != "choice" and key_of[q.id].marking is None and not key_of[q.id].unanswerable
+    )
     notices: list[str] = []
     if own["short"]:
         notices.append(
@@ -310,6 +319,12 @@ def _notices(
     if own:
         notices.append(
             "an answer that begins with a line break is empty to lm_eval; tokka reads on"
+        )
+    silent = sum(key_of[q.id].unanswerable for q in asked)
+    if silent:
+        notices.append(
+            f"questions without an answer ({silent}) are left out: lm_eval compares texts, and "
+            "silence is none"
         )
     if len(asked) < len(questions):
         notices.append(

@@ -36,8 +36,9 @@ def score(answer: Answer, key: Key, question: Question, exam: Exam) -> Score:
     key's own marking says.
 
     A text that says that it doesn't know, or won't say, counts as abstained or refused, unless it
-    gives the right answer all the same. Raises IntegrityError where answer, key and question don't
-    belong together.
+    gives the right answer all the same. Where the documents don't hold the answer, such a text, or
+    silence below the arm's threshold, is right; a refusal and an empty text aren't. Raises
+    IntegrityError where answer, key and question don't belong together.
     """
     if not answer.question_id == key.question_id == question.id:
         raise IntegrityError(
@@ -52,6 +53,8 @@ def score(answer: Answer, key: Key, question: Question, exam: Exam) -> Score:
         return Score(
             question_id=key.question_id, scorer=name, value=None, status="error", explanation=reason
         )
+    if key.unanswerable:
+        return _silence(answer, key, name)
     if answer.status in ("refused", "abstained"):
         return _unanswered(key, name, answer.status, "the candidate gave no answer")
     scored = scorer(name)(answer, key, question, exam)
@@ -60,6 +63,22 @@ def score(answer: Answer, key: Key, question: Question, exam: Exam) -> Score:
         if stance != "answered":
             return _unanswered(key, name, stance, f"said: {answer.text.strip()[:80]!r}")
     return scored
+
+
+def _silence(answer: Answer, key: Key, name: str) -> Score:
+    """Right is whoever says that there is no answer. A refusal says something else."""
+    said = answer.text.strip()
+    stance = stance_of(said) if answer.status == "answered" and said else answer.status
+    if stance == "refused":
+        return _unanswered(key, name, stance, "there is no answer to find, but it refused to look")
+    right = stance == "abstained"
+    return Score(
+        question_id=key.question_id,
+        scorer=name,
+        value=float(right),
+        status="scored",
+        explanation=f"{'says' if right else 'does not say'} that the documents hold no answer",
+    )
 
 
 def scorer(name: str) -> Scorer:

@@ -143,6 +143,7 @@
     }
     const facts = [say("js_facts", { tokens_in: answer.tokens[0], tokens_out: answer.tokens[1], seconds: answer.seconds, hash: answer.hash })];
     if (answer.scorer) facts.push(say("js_scorer", { scorer: answer.scorer }));
+    if (answer.confidence !== null) facts.push(say("js_confidence", { value: answer.confidence.toFixed(2) }));
     if (answer.truncated) facts.push(say("js_prompt_cut"));
     block.append(make("p", "facts-line", facts.join(" · ")));
     return block;
@@ -152,7 +153,8 @@
   const keyBlock = (question) => {
     const key = question.key;
     if (!key) return null;
-    const right = key.choice === null ? key.targets.join(" / ") : question.choices[key.choice];
+    const texts = key.unanswerable ? say("js_unanswerable") : key.targets.join(" / ");
+    const right = key.choice === null ? texts : question.choices[key.choice];
     const unit = key.unit && !right.endsWith(key.unit) ? ` ${key.unit}` : "";
     const tolerance = key.tolerance ? ` (${say("js_tolerance", { value: key.tolerance })})` : "";
     const block = make("div", "key", make("p", "", make("b", "", `${say("js_key")}: `), right + unit + tolerance));
