@@ -7,7 +7,9 @@ lawqa_jp: the lawqa project's whole corpus, the share of a question's documents 
 passages. Latency: one search after the other for 1,000 questions at 100,000 chunks of real text,
 lexical and dense, with vectors that were drawn, so embedding the query isn't counted; the index is
 open and its first 20 searches aren't counted. Peers: the same tokens, BM25 with the same k1 and b,
-one thread; tokenising isn't counted on either side; a ratio above 1 says that tokka is faster.
+one thread, the ten best; tokenising isn't counted on either side. A ratio is of medians, above 1
+where tokka is faster; bm25s is as pip installs it, the table also has it with numba. tokka computes
+a word's scores when it first meets it, bm25s all of them beforehand: the ratio is of a first pass.
 
 Embedding takes most of the time of a first run (an hour or so on two cores); vectors are kept in
 the user's cache folder. `--quick` takes a part of both corpora, whose recall says only that all
@@ -17,6 +19,7 @@ works. The last line is JSON.
 from __future__ import annotations
 
 import argparse
+import gc
 import itertools
 import json
 import statistics
@@ -70,8 +73,8 @@ def main() -> None:
     say(f"{facts['processor']}, {facts['cores']} cores, load {facts['load_average']}")
     python = python_of_the_peer(BM25S)
     measured = {
-        "jaquad": recall("jaquad", work_of.jaquad(folder, 1_500 if given.quick else None)),
-        "lawqa": recall("lawqa", work_of.lawqa(folder, LAWQA, 500 if given.quick else None)),
+        "jaquad": recall("jaquad", work_of.jaquad(folder, 1_000 if given.quick else None)),
+        "lawqa": recall("lawqa", work_of.lawqa(folder, LAWQA, 200 if given.quick else None)),
         "speed": speed(folder, python),
     }
     found = summary(measured)
@@ -125,6 +128,9 @@ def speed(folder: Path, python: str) -> Facts:
         build_index(work.chunks, index_folder, spec, "ja", synthetic, documents=work.facts)
         built = time.perf_counter() - started
         say("searching")
+        # The corpus in this process is no part of a search: the collector is to leave it alone.
+        gc.collect()
+        gc.freeze()
         with open_index(index_folder, synthetic) as index:
             whole = _seconds(queries, lambda query: index.search(query, PEER_K, spec))
         words = [list(dict.fromkeys(tokens(query, "ja"))) for query in queries]
@@ -132,13 +138,13 @@ def speed(folder: Path, python: str) -> Facts:
         with open_index(index_folder, synthetic) as index:
             view, bm25 = index._view(spec, Caller()), lexical.Lexical()
             rows = index_rows(index)
-            own = _seconds(
-                words, lambda query: bm25.search([lexical.Asked((w,)) for w in query], PEER_K, view)
-            )
-            hits = [
-                bm25.search([lexical.Asked((w,)) for w in query], PEER_K, view).rows.tolist()
-                for query in words[WARM:]
-            ]
+            gc.freeze()
+
+            def search(query: list[str]) -> Any:
+                return bm25.search([lexical.Asked((word,)) for word in query], PEER_K, view)
+
+            own, again = (_seconds(words, search) for _ in range(2))
+            hits = [search(query).rows.tolist() for query in words[WARM:]]
         said = Path(place, "rows.txt")
         said.write_text("\n".join(rows), encoding="utf-8")
         job = {"rows": str(said), "queries": words, "k": PEER_K, "ways": list(WAYS)}
@@ -146,7 +152,7 @@ def speed(folder: Path, python: str) -> Facts:
         job |= {"k1": lexical.K1, "b": lexical.B}
         alone = environment(OMP_NUM_THREADS="1", NUMBA_NUM_THREADS="1")
         peers = run([python, str(HERE / "retrieval_peer.py")], job, alone)["ways"]
-    ways = {"tokka": {"seconds": own}, **peers}
+    ways = {"tokka": {"seconds": own}, "tokka, words met before": {"seconds": again}, **peers}
     agreement = {way: _agreement(hits, one.pop("found")) for way, one in peers.items()}
     if agreement["bm25s"] < 0.95:
         sys.exit(f"bm25s finds other rows than tokka ({agreement}), so there is no ratio")
@@ -205,7 +211,7 @@ def _tenths() -> Callable[[int, int], None]:
 def summary(measured: Facts) -> dict[str, float]:
     jaquad, lawqa = (measured[name]["ways"]["hybrid"] for name in ("jaquad", "lawqa"))
     timed = measured["speed"]
-    mean = {way: statistics.mean(one["seconds"]) for way, one in timed["ways"].items()}
+    typical = {way: statistics.median(one["seconds"]) for way, one in timed["ways"].items()}
     search = [1000 * seconds for seconds in timed["search_seconds"]]
     return {
         "jaquad_recall1": round(jaquad["recall1"], 4),
@@ -214,8 +220,8 @@ def summary(measured: Facts) -> dict[str, float]:
         "p50_ms_100k": round(statistics.median(search), 2),
         "p99_ms_100k": round(statistics.quantiles(search, n=100)[98], 2),
         "index_docs_per_second": round(timed["chunks"] / timed["build_seconds"], 1),
-        "ratio_vs_bm25s": round(min(mean["bm25s"], mean["bm25s, numba"]) / mean["tokka"], 2),
-        "ratio_vs_rank_bm25": round(mean["rank-bm25"] / mean["tokka"], 2),
+        "ratio_vs_bm25s": round(typical["bm25s"] / typical["tokka"], 2),
+        "ratio_vs_rank_bm25": round(typical["rank-bm25"] / typical["tokka"], 2),
     }
 
 

@@ -96,7 +96,7 @@ def test_recall_is_the_share_of_the_gold_documents(module: Callable[[str], Any])
     assert shares == {"recall1": 0.25, "recall5": 0.5, "recall10": 0.75}
 
 
-def test_a_ratio_is_the_faster_peers_time_to_ours(module: Callable[[str], Any]) -> None:
+def test_a_ratio_is_the_peers_time_to_ours(module: Callable[[str], Any]) -> None:
     retrieval = module("retrieval")
     shares = {"recall1": 0.5, "recall5": 0.6, "recall10": 0.7}
     ways = {"tokka": 0.001, "bm25s": 0.004, "bm25s, numba": 0.002, "rank-bm25": 0.1}
@@ -113,7 +113,7 @@ def test_a_ratio_is_the_faster_peers_time_to_ours(module: Callable[[str], Any]) 
         },
     }
     found = retrieval.summary(measured)
-    assert (found["ratio_vs_bm25s"], found["ratio_vs_rank_bm25"]) == (2.0, 100.0)
+    assert (found["ratio_vs_bm25s"], found["ratio_vs_rank_bm25"]) == (4.0, 100.0)
     assert (found["p50_ms_100k"], found["index_docs_per_second"]) == (3.0, 25.0)
     assert found["p99_ms_100k"] > 3.0
     assert (found["jaquad_recall1"], found["lawqa_recall5"]) == (0.5, 0.6)
