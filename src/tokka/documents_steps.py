@@ -1,11 +1,11 @@
 """From files to chunks: the pipeline's steps before anything is indexed or trained on.
 
-    read → prepare (labels, cleaning, quality, personal data) → distinct (duplicates, questions of
-    exams) → chunk
+    read → prepare (labels, cleaning, quality, personal data)
+    → distinct (duplicates; exam questions, see `overlap_steps`) → chunk
 
 Each step is a folder of JSON lines; what it leaves out stands in its `dropped.jsonl` with the
-reason, and what it only noticed in files of its own (`quality.jsonl`, `personal.jsonl`,
-`contamination.jsonl`). No step holds all documents at once.
+reason, and what it only noticed in files of its own (`quality.jsonl`, `personal.jsonl`). No step
+holds all documents at once.
 
 >>> read_and_chunk(build)
 >>> build.chunks
@@ -15,24 +15,21 @@ PosixPath('.tokka/steps/chunk-1f0c…')
 from __future__ import annotations
 
 import glob
-import json
 import os
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tokka.overlap_steps import DOCUMENTS, gold_documents, overlaps_of, spoilt_documents
 from tokka.pipeline import (
     Build,
-    asked_in_exams,
-    embedder_name,
-    embedder_of,
     example_files,
     preference_files,
     renderer_of,
 )
-from tokka.records import Chunk, Document, DocumentFacts, Dropped, Example, canonical_json
-from tokka.store import read_json, stream_records, write_json, write_records
+from tokka.records import Chunk, Document, DocumentFacts, Dropped, canonical_json
+from tokka.store import count_lines, stream_records, write_json, write_records
 
 if TYPE_CHECKING:
     from tokka.corpus.labels import Labels
@@ -40,9 +37,7 @@ if TYPE_CHECKING:
     from tokka.corpus.personal.protecting import Protector
     from tokka.project import Project
 
-DOCUMENTS, DROPPED, EXAMPLES = "documents.jsonl", "dropped.jsonl", "examples.jsonl"
-OVERLAPS = "contamination.jsonl"
-UNDETERMINED = "und"  # ISO 639-2
+DROPPED = "dropped.jsonl"
 
 
 def documents_of(build: Build, names: Sequence[str], *, learnt: bool = False) -> Path:
@@ -63,7 +58,7 @@ def read_and_chunk(build: Build) -> None:
 
         count = renderer_of(build).count
         spec = project.chunks
-        total = _lines(documents / DOCUMENTS)
+        total = count_lines(documents / DOCUMENTS)
         with build.observer.task("chunk documents", total) as task:
 
             def chunks() -> Iterator[Chunk]:
@@ -81,7 +76,7 @@ def read_and_chunk(build: Build) -> None:
         "tokenizer": build.base_digest,
     }
     build.chunks = build.step("chunk", inputs, make)
-    build.documents = _lines(documents / DOCUMENTS)
+    build.documents = count_lines(documents / DOCUMENTS)
 
 
 def facts_of(chunks: Path) -> dict[str, DocumentFacts]:
@@ -189,12 +184,13 @@ def _prepared(build: Build, read: Path, names: Sequence[str]) -> Path:
 
     def make(folder: Path) -> None:
         from tokka.corpus.cleaning import clean
+        from tokka.corpus.language import UNDECIDED
         from tokka.corpus.quality import faults, summary
 
         dropped: list[Dropped] = list(labels.unused)
         changes: Counter[str] = Counter()
         found_faults: list[Any] = []
-        total = _lines(read / DOCUMENTS)
+        total = count_lines(read / DOCUMENTS)
         with (
             build.observer.task("prepare documents", total) as task,
             (folder / "quality.jsonl").open("w", encoding="utf-8") as quality,
@@ -209,7 +205,7 @@ def _prepared(build: Build, read: Path, names: Sequence[str]) -> Path:
                         dropped.append(labelled)
                         continue
                     document = labelled
-                    if document.language == UNDETERMINED:  # 規程: Chinese as well as Japanese
+                    if document.language == UNDECIDED:  # 規程: Chinese as well as Japanese
                         update = {"language": project.language}
                         document = document.model_copy(update=update)
                     if spec.clean:
@@ -285,8 +281,8 @@ def _key(project: Project) -> bytes | None:
 
 
 def _key_digest(project: Project) -> str:
-    """Another key gives other pseudonyms. Not the key's own hash: manifests are read by people, and
-    a short key could be guessed from it."""
+    """Tells keys apart in a step's inputs, since another key gives other pseudonyms. 32 bits are
+    enough for that; a key that somebody can guess is no protection, whatever is written here."""
     import hashlib
     import hmac
 
@@ -312,8 +308,8 @@ def _distinct(build: Build, prepared: Path, *, learnt: bool) -> Path:
         dropped: list[Dropped] = []
         spoilt: dict[str, str] = {}
         if how == "drop" and overlaps is not None:
-            spoilt = _spoilt(overlaps, {} if learnt else _gold(build))
-        with build.observer.task("compare documents", _lines(prepared / DOCUMENTS)) as task:
+            spoilt = spoilt_documents(overlaps, {} if learnt else gold_documents(build))
+        with build.observer.task("compare documents", count_lines(prepared / DOCUMENTS)) as task:
 
             def clean() -> Iterator[Document]:
                 for document in stream_records(prepared / DOCUMENTS, Document):
@@ -347,98 +343,6 @@ def _distinct(build: Build, prepared: Path, *, learnt: bool) -> Path:
     return _step(build, "distinct", inputs, make)
 
 
-# ---- exam questions -----------------------------------------------------------------------------
-
-
-def overlaps_of(build: Build, source: Path) -> Path:
-    """Every pair of an exam question and a document (or training example) that overlap, as a step
-    with `contamination.jsonl`. Paraphrases are looked for where an arm's search loads the embedder
-    anyway."""
-    dense = any(arm.retrieval and arm.retrieval.dense for arm in build.project.arms.values())
-
-    def make(folder: Path) -> None:
-        from dataclasses import asdict
-
-        from tokka.dataset.contamination import contamination
-
-        questions = asked_in_exams(build)
-        embedder = embedder_of(build) if dense else None
-        found: Counter[str] = Counter()
-        with (
-            build.observer.task("look for exam questions", _size(source)) as task,
-            (folder / OVERLAPS).open("w", encoding="utf-8") as file,
-        ):
-
-            def texts() -> Iterator[tuple[str, str]]:
-                for item, text in _texts(source):
-                    yield item, text
-                    task.advance()
-
-            for one in contamination(questions, texts(), embedder=embedder):
-                found[one.kind] += 1
-                file.write(canonical_json(asdict(one)) + "\n")
-        write_json(folder / "counts.json", found)
-
-    inputs = {
-        "source": build.workspace.digest(source),
-        "exams": sorted(step.exam.digest for step in build.exams.values()),
-        "embedder": embedder_name(build) if dense else "",
-    }
-    return build.step("overlaps", inputs, make)
-
-
-def look_through_examples(build: Build) -> None:
-    """Training examples that are near an exam question in words or in meaning: for a person to look
-    at. Those in which a question stands were refused before."""
-    if build.project.documents.contamination == "off":
-        return
-    for name, folder in build.examples.items():
-        step = overlaps_of(build, folder)
-        counts: dict[str, int] = read_json(step / "counts.json")
-        if counts:
-            kinds = ", ".join(f"{kind} {n}" for kind, n in sorted(counts.items()))
-            build.observer.notice(
-                f"{name}: {sum(counts.values())} pairs with an exam question ({kinds}); look at "
-                f"{step / OVERLAPS}"
-            )
-
-
-def _texts(source: Path) -> Iterator[tuple[str, str]]:
-    if (source / DOCUMENTS).is_file():
-        for document in stream_records(source / DOCUMENTS, Document):
-            yield document.id, document.text
-    else:
-        for example in stream_records(source / EXAMPLES, Example):
-            yield example.id, "\n".join(message.content for message in example.messages)
-
-
-def _size(source: Path) -> int:
-    file = source / DOCUMENTS
-    return _lines(file if file.is_file() else source / EXAMPLES)
-
-
-def _gold(build: Build) -> dict[str, frozenset[str]]:
-    """The documents that each question is asked about."""
-    return {
-        f"{step.name}/{question.id}": frozenset(question.document_ids)
-        for step in build.exams.values()
-        for question in step.questions()
-    }
-
-
-def _spoilt(overlaps: Path, gold: Mapping[str, frozenset[str]]) -> dict[str, str]:
-    """Documents in which a question stands, with the first such question."""
-    from tokka.dataset.contamination import LEAVES_OUT
-
-    spoilt: dict[str, str] = {}
-    for line in (overlaps / OVERLAPS).read_text(encoding="utf-8").splitlines():
-        row = json.loads(line)
-        question, item = row["question_id"], row["item_id"]
-        if row["kind"] in LEAVES_OUT and item not in gold.get(question, ()):
-            spoilt.setdefault(item, question)
-    return spoilt
-
-
 # ---- all of them --------------------------------------------------------------------------------
 
 
@@ -462,8 +366,3 @@ def _dropped(document: Document, reason: str, stage: str) -> Dropped:
         "duplicates": "nothing, or set documents: near_duplicates to null to keep both",
     }
     return Dropped(item=document.id, reason=reason, stage=stage, next_action=actions[stage])
-
-
-def _lines(path: Path) -> int:
-    with path.open("rb") as file:
-        return sum(1 for _ in file)

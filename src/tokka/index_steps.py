@@ -19,7 +19,7 @@ from typing import Any
 
 from tokka.documents_steps import facts_of
 from tokka.errors import IntegrityError, UsageError
-from tokka.pipeline import Build, embedder_name, embedder_of
+from tokka.pipeline import VERSIONS, Build, embedder_name, embedder_of
 from tokka.records import Chunk, DocumentFacts, RetrievalSpec, canonical_json
 from tokka.store import read_json, stream_records, write_json
 
@@ -120,7 +120,7 @@ def _nearest(
         manifest = build.workspace.manifest(folder)
         if any(manifest.inputs.get(key) != value for key, value in shared.items()):
             continue
-        if manifest.inputs.get("version") != build.version("index"):
+        if manifest.inputs.get("version") != VERSIONS["index"]:
             continue
         before: dict[str, str] = read_json(folder / _HELD)
         removed = {name for name, digest in before.items() if held.get(name) != digest}

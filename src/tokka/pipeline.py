@@ -125,11 +125,6 @@ class Build:
         self.seconds[folder.name] = self.workspace.manifest(folder).seconds
         return folder
 
-    @staticmethod
-    def version(step: str) -> int:
-        """Raised when a step's results change."""
-        return VERSIONS[step]
-
     def drop(self, file: Path) -> None:
         """Report what a step left out; once, where arms share the step."""
         known = {(d.item, d.reason) for d in self.dropped}
@@ -620,7 +615,8 @@ def run(
     `limit` asks only the first questions of each exam; such sittings are partial and are not
     judged.
     """
-    from tokka.documents_steps import look_through_examples, read_and_chunk
+    from tokka.documents_steps import read_and_chunk
+    from tokka.overlap_steps import look_through_examples
     from tokka.planning import refuse_unfit_arms
     from tokka.reporting import conclude
 

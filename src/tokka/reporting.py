@@ -33,7 +33,7 @@ from tokka.records import (
     Verdict,
     fingerprint,
 )
-from tokka.store import read_json, write_json, write_records
+from tokka.store import count_lines, read_json, write_json, write_records
 
 if TYPE_CHECKING:
     from tokka.pipeline import Build, Sat
@@ -203,15 +203,10 @@ def results_of(
 def _counts(build: Build) -> CorpusCount:
     return CorpusCount(
         documents=build.documents,
-        chunks=_lines(build.chunks / "chunks.jsonl") if build.chunks else 0,
-        examples=sum(_lines(folder / "examples.jsonl") for folder in build.examples.values()),
+        chunks=count_lines(build.chunks / "chunks.jsonl") if build.chunks else 0,
+        examples=sum(count_lines(folder / "examples.jsonl") for folder in build.examples.values()),
         dropped=tuple(build.dropped),
     )
-
-
-def _lines(path: Path) -> int:
-    with path.open("rb") as file:
-        return sum(1 for _ in file)
 
 
 def _timings(build: Build, sat: Sequence[Sat]) -> dict[str, Timing]:

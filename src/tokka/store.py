@@ -133,6 +133,11 @@ def stream_records(path: Path, kind: type[R]) -> Iterator[R]:
                 ) from error
 
 
+def count_lines(path: Path) -> int:
+    with path.open("rb") as file:
+        return sum(1 for _ in file)
+
+
 def sha256_file(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

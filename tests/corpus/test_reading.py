@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from tokka.corpus.reading import files, read_file, read_folder
+from tokka.corpus.reading import files, read_corpus, read_file, read_folder
 from tokka.errors import ItemError, UsageError
-from tokka.records import Dropped
+from tokka.records import Document, Dropped
 
 
 def _write(root: Path, **texts: str) -> None:
@@ -155,3 +155,18 @@ def test_without_a_list_for_them_bad_rows_raise(tmp_path: Path) -> None:
     path.write_text('{"id": "1", "text": "x"}\n{}\n', encoding="utf-8")
     with pytest.raises(ItemError, match=r"a\.jsonl:2"):
         read_file(path, "a.jsonl")
+
+
+def test_other_words_at_the_same_size_and_time_are_read(tmp_path: Path) -> None:
+    """As an unpacked archive brings them, or a copy that keeps times."""
+    folder = tmp_path / "documents"
+    folder.mkdir()
+    file = folder / "fees.md"
+    file.write_text("A transfer costs 2 crowns.")
+    when = file.stat()
+    first = list(read_corpus([folder], kept=tmp_path / "kept"))
+    file.write_text("A transfer costs 3 crowns.")
+    os.utime(file, ns=(when.st_atime_ns, when.st_mtime_ns))
+    second = list(read_corpus([folder], kept=tmp_path / "kept"))
+    texts = [row.text for row in (*first, *second) if isinstance(row, Document)]
+    assert texts == ["A transfer costs 2 crowns.", "A transfer costs 3 crowns."]

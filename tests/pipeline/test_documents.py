@@ -12,9 +12,10 @@ from typing import Any
 import pytest
 
 from tokka import index_steps
-from tokka.documents_steps import documents_of, facts_of, look_through_examples, read_and_chunk
+from tokka.documents_steps import documents_of, facts_of, read_and_chunk
 from tokka.errors import IntegrityError, UsageError
 from tokka.index_steps import index_of
+from tokka.overlap_steps import look_through_examples
 from tokka.pipeline import Build
 from tokka.project import load_project
 from tokka.records import Caller, Document, Dropped, Example, Message, RetrievalSpec

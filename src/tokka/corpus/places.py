@@ -33,7 +33,7 @@ Place = str | Path
 @dataclass(frozen=True, slots=True)
 class Found:
     """A file that isn't read yet. `path` is local, or lies in the remote place `origin`. `state`
-    changes when the file does: size and time of change, or what the store says (etag)."""
+    changes when the file does: size and times of change, or what the store says (etag)."""
 
     id: str
     path: str
@@ -183,7 +183,10 @@ def _found(inner: str, path: Path, rows: list[Dropped]) -> Found | None:
     if not stat.S_ISREG(state.st_mode):  # a pipe would be waited for without end
         rows.append(dropped(name, f"read: {name} is no regular file; list it under skip"))
         return None
-    return Found(name, str(path), state.st_size, f"{state.st_size}-{state.st_mtime_ns}")
+    # An unpacked archive or a copy that keeps times may bring other words at the same size and time
+    # of change; the time of change of the file's record can't be set.
+    seen = f"{state.st_size}-{state.st_mtime_ns}-{state.st_ctime_ns}"
+    return Found(name, str(path), state.st_size, seen)
 
 
 def _walk(folder: Path, root: Path, above: tuple[Path, ...], rows: list[Dropped]) -> Iterator[Path]:

@@ -24,7 +24,7 @@ import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 from tokka.corpus.formats import dropped
 from tokka.corpus.rows import write_rows
@@ -34,7 +34,7 @@ from tokka.errors import MissingExtra, TokkaError, UsageError
 _MOST_AVOIDED = 10  # members of one archive that may break their reader
 _NOTICEABLE = 2.0  # seconds that a wait took longer than asked for
 _MOST_FALSE_STARTS = 2
-_ERROR_CHARACTERS = 2000
+_LAST_BYTES = 2000  # of what a process printed
 
 
 class Pool:
@@ -47,7 +47,6 @@ class Pool:
         self._most = max(1, min(workers, len(self._tasks)))
         self._workers: list[_Worker] = []
         self._selector = selectors.DefaultSelector()
-        self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - closed in close()
         self._false_starts = 0
 
     def __enter__(self) -> Self:
@@ -60,7 +59,6 @@ class Pool:
         for worker in list(self._workers):
             self._end(worker)
         self._selector.close()
-        self._errors.close()
 
     def finish(self, number: int) -> None:
         """Go on until the rows of task `number` lie at its target.
@@ -91,7 +89,7 @@ class Pool:
         while self._waiting:
             worker = next((w for w in self._workers if w.number is None), None)
             if worker is None and len(self._workers) < self._most:
-                worker = _Worker(self._errors)
+                worker = _Worker()
                 self._workers.append(worker)
                 self._selector.register(worker.output, selectors.EVENT_READ, worker)
             if worker is None:
@@ -127,7 +125,7 @@ class Pool:
         if not reading:
             self._false_starts += 1
             if self._false_starts > _MOST_FALSE_STARTS:
-                raise TokkaError(f"read: no process starts for reading ({self._last_words()})")
+                raise TokkaError(f"read: no process starts for reading ({worker.last_words})")
             self._waiting.appendleft(number)
             return
         task = self._tasks[number]
@@ -147,23 +145,20 @@ class Pool:
             self._selector.unregister(worker.output)
         return worker.end()
 
-    def _last_words(self) -> str:
-        self._errors.seek(0)
-        lines = self._errors.read()[-_ERROR_CHARACTERS:].decode("utf-8", "replace").splitlines()
-        return lines[-1] if lines else "it said nothing"
-
 
 class _Worker:
     """One process, and what it is at."""
 
-    def __init__(self, errors: Any) -> None:
+    def __init__(self) -> None:
+        self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - closed in end()
+        self.last_words = "it said nothing"  # known when it has ended
         path = os.pathsep.join(entry for entry in sys.path if entry)
         # -P: a json.py in the current folder must not be taken for the standard library's.
         self._process = subprocess.Popen(
             [sys.executable, "-P", "-m", "tokka.corpus.worker"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            stderr=errors,
+            stderr=self._errors,
             env={**os.environ, "PYTHONPATH": path},
             bufsize=0,
             start_new_session=True,  # an interrupt is the caller's; it ends its workers
@@ -204,6 +199,10 @@ class _Worker:
         status = self._process.wait()
         assert self._process.stdout is not None
         self._process.stdout.close()
+        self._errors.seek(max(0, self._errors.seek(0, os.SEEK_END) - _LAST_BYTES))
+        said = self._errors.read().decode("utf-8", "replace").split("\n")
+        self.last_words = next((line for line in reversed(said) if line.strip()), self.last_words)
+        self._errors.close()
         return status
 
 

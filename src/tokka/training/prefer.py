@@ -29,6 +29,7 @@ from tokka.learning_rates import chosen_learning_rate
 from tokka.models.protocol import Renderer
 from tokka.records import Preference, PreferSpec
 from tokka.store import replace_folder, write_json, write_text
+from tokka.training.heap import memory_kept
 from tokka.training.preference_rows import plan_batches, rows_of
 from tokka.training.preference_trainer import Job, answers_only, trainer_of
 from tokka.training.start import Start
@@ -65,7 +66,7 @@ def prefer(
     trainer = trainer_of(model, reference, job, checkpoints)
     trainer.remove_callback(PrinterCallback)
     trainer.add_callback(_watch(job, trainer, progress))
-    with answers_only():
+    with answers_only(), memory_kept():
         trainer.train(resume_from_checkpoint=newest_checkpoint(checkpoints))
     _save(trainer.model, folder, job)
     write_text(folder / "curve.jsonl", "".join(_curve(trainer.state.log_history, job)))
