@@ -3,7 +3,7 @@
 # make check    lint, format, types, import rules, docs, tests
 # make bench    time what users wait for
 #               (bench-exam, bench-generate, bench-train, bench-dedup, bench-retrieval,
-#                bench-pii: against peers,
+#                bench-pii, bench-serve: against peers; bench-injection,
 #                ARGS='--quick --data FOLDER')
 # make docs     write the generated reference
 # make clean    remove what make made (not the model cache)
@@ -23,7 +23,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 SHOW := | sed -un -e 's/^ *Downloading \([^ ]*whl\) .*/  \1/p' -e 's/^ *Processing .*\/\([^ ]*whl\).*/  \1/p'
 PIP := $(BIN)/python -m pip install --progress-bar off --constraint constraints.txt
 
-.PHONY: demo test check lint bench bench-help bench-engine bench-exam bench-generate bench-train bench-dedup bench-pii bench-retrieval docs clean
+.PHONY: demo test check lint bench bench-help bench-engine bench-exam bench-generate bench-train bench-dedup bench-pii bench-retrieval bench-injection bench-serve soak docs clean
 
 demo: $(VENV)/.demo
 	$(BIN)/tokka run examples/aoba/demo.yaml
@@ -64,8 +64,18 @@ bench-dedup: $(VENV)/.demo
 bench-pii: $(VENV)/.test
 	$(BIN)/python benchmarks/pii.py $(ARGS)
 
+bench-injection: $(VENV)/.demo
+	$(BIN)/python benchmarks/injection.py $(ARGS)
+
 bench-retrieval: $(VENV)/.demo
 	$(BIN)/python benchmarks/retrieval.py $(ARGS)
+
+bench-serve: $(VENV)/.test
+	$(BIN)/python benchmarks/serve_vs_llamacpp.py $(ARGS)
+
+# Ten minutes of 64 clients, with faults; ARGS='--seconds 60' for less.
+soak: $(VENV)/.test
+	$(BIN)/python benchmarks/soak.py $(ARGS)
 
 docs: $(VENV)/.demo
 	$(BIN)/python docs/generate.py

@@ -14,7 +14,15 @@ import pytest
 from pydantic import BaseModel
 
 from tokka.learning_rates import learning_rate
-from tokka.project_settings import ChunkSpec, EndpointSpec, ExamSpec, Policy, Project
+from tokka.project_settings import (
+    ChunkSpec,
+    EndpointSpec,
+    ExamSpec,
+    Policy,
+    Project,
+    ReleaseSpec,
+    ServeSpec,
+)
 from tokka.records import (
     Arm,
     ChooseSpec,
@@ -97,6 +105,8 @@ def test_a_readme_names_every_command_and_no_other(readme: str) -> None:
         ("#### `quantise`", QuantiseSpec, {"schema_version"}),
         ("### `choose`", ChooseSpec, {"schema_version"}),
         ("## `policy`", Policy, set()),
+        ("## `release`", ReleaseSpec, set()),
+        ("## `serve`", ServeSpec, set()),
         ("## `endpoint`", EndpointSpec, set()),
     ],
 )

@@ -156,6 +156,15 @@ def test_all_mistakes_arrive_together_in_the_order_of_their_lines(folder: Path) 
         ("policy:", "endpoint: {api_key_env: sk-1}\npolicy:", "never the key itself"),
         ("policy:", "endpoint: {hosts: ['http://x']}\npolicy:", "takes host names"),
         ("policy:", "file: x\npolicy:", "file is not a known key"),
+        (
+            "0.05}",
+            "0.05, required_exams: [domian]}",
+            "names no exam: 'domian'; did you mean domain?",
+        ),
+        ("0.05}", "0.05, max_detectable: 0}", "policy: max_detectable must be > 0, got 0"),
+        ("role: domain}", "role: domain, floor: 70}", "floor must be <= 1, got 70"),
+        ("policy:", "release: {tier: huge}\npolicy:", "release: tier must be 'low', 'medium' or"),
+        ("policy:", "release: {also: [zip]}\npolicy:", "release.also: item 1 must be"),
     ],
 )
 def test_a_mistake_is_named(folder: Path, old: str, new: str, expected: str) -> None:

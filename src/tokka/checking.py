@@ -252,9 +252,9 @@ def _examples(build: Build, arm: Arm) -> list[Example]:
 def _tokens(
     build: Build, arm: Arm, examples: Sequence[Example], questions: Sequence[Question]
 ) -> tuple[tuple[TokenView, ...], int, tuple[Proof, ...]]:
-    from tokka.arms.building import shots_of
     from tokka.candidates.letters import letter_messages
     from tokka.candidates.opening import asked
+    from tokka.candidates.shots import shots_of
     from tokka.training.lessons import lesson
 
     renderer = renderer_of(build)

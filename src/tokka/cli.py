@@ -16,9 +16,14 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 import typer
 
 import tokka
+from tokka.cli_actors import actors_app
+from tokka.cli_evidence import evidence_app
 from tokka.cli_exam import exam_app
 from tokka.cli_plan import plan_app
+from tokka.cli_registry import registry_app
+from tokka.cli_release import release_app
 from tokka.cli_search import search_app
+from tokka.cli_serve import serve_app
 from tokka.errors import GateRefused, IntegrityError, Mistakes, TokkaError
 
 if TYPE_CHECKING:
@@ -35,6 +40,11 @@ app = typer.Typer(
 app.add_typer(search_app)
 app.add_typer(exam_app)
 app.add_typer(plan_app)
+app.add_typer(registry_app)
+app.add_typer(actors_app)
+app.add_typer(serve_app)
+app.add_typer(release_app)
+app.add_typer(evidence_app)
 
 File = Annotated[Path, typer.Argument(help="A project file, or a folder that holds tokka.yaml.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of tables.")]

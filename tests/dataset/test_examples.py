@@ -1,15 +1,14 @@
-"""Training examples are read or refused whole, and shots are chosen the same way every time."""
+"""Training examples are read or refused whole."""
 
 from __future__ import annotations
 
 import json
-import random
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tokka.dataset.examples import contradictions, fixed_shots, nearest_shots, read_examples
+from tokka.dataset.examples import contradictions, read_examples
 from tokka.errors import Mistakes, UsageError
 from tokka.records import Example, Message
 
@@ -129,41 +128,3 @@ def test_an_empty_or_missing_file_is_refused(tmp_path: Path) -> None:
         read_examples(write(tmp_path / "e.jsonl", ""))
     with pytest.raises(UsageError, match="can't read"):
         read_examples(tmp_path / "none.jsonl")
-
-
-def test_fixed_shots_depend_on_the_seed_and_not_on_the_order() -> None:
-    examples = [example(f"e{i}", fact=f"f{i // 2}") for i in range(20)]
-    shots = fixed_shots(examples, 4, seed=0)
-    shuffled = examples[:]
-    random.Random(1).shuffle(shuffled)
-    assert fixed_shots(shuffled, 4, seed=0) == shots
-    assert len({shot.fact_id for shot in shots}) == 4
-    assert len({fixed_shots(examples, 4, seed=seed) for seed in range(5)}) > 1
-    assert fixed_shots(examples, 2, seed=0) == shots[:2]
-
-
-def test_shots_come_from_training_examples_only_and_too_few_are_refused() -> None:
-    examples = [example("a"), example("b", split="dev"), example("c", fact="x")]
-    assert {shot.id for shot in fixed_shots(examples, 2, seed=0)} == {"a", "c"}
-    with pytest.raises(UsageError, match="hold 2 different facts"):
-        fixed_shots(examples, 3, seed=0)
-    assert fixed_shots([], 0, seed=0) == ()
-
-
-def test_the_nearest_shot_stands_last_and_facts_differ() -> None:
-    examples = [
-        example("a", "無担保融資の上限額は", fact="loan"),
-        example("b", "無担保融資の上限額を教えて", fact="loan"),
-        example("c", "融資の決裁者は誰ですか", fact="who"),
-        example("d", "制服の色は", fact="dress"),
-    ]
-    shots = nearest_shots("無担保融資の上限額はいくらですか", examples, 2)
-    assert [shot.id for shot in shots] == ["c", "a"]
-    assert nearest_shots("無担保融資の上限額はいくらですか", examples[::-1], 2) == shots
-
-
-def test_a_similarity_of_ones_own_decides() -> None:
-    examples = [example("a", fact="1"), example("b", fact="2"), example("c", fact="3")]
-    by_name = {"aとは": 0.1, "bとは": 0.9, "cとは": 0.5}
-    shots = nearest_shots("?", examples, 2, lambda _, texts: [by_name[text] for text in texts])
-    assert [shot.id for shot in shots] == ["c", "b"]

@@ -12,6 +12,7 @@ from typing import Any
 
 import httpx
 import pytest
+from planted import gguf
 
 from tokka.errors import IntegrityError, ServiceError, UsageError
 from tokka.models.llamacpp import LlamaCppModel, open_llamacpp
@@ -218,6 +219,9 @@ def test_what_is_no_gguf_is_refused_and_what_only_begins_like_one_is_reported(
     with pytest.raises(IntegrityError, match="zip archive"):
         open_llamacpp(path, renderer, "")
     path.write_bytes(smollm2().read_bytes()[:50_000])
+    with pytest.raises(IntegrityError, match="download it again"):
+        open_llamacpp(path, renderer, "", threads=1)
+    path.write_bytes(gguf())  # a true header, and no model
     with pytest.raises(ServiceError, match="can't be loaded"):
         open_llamacpp(path, renderer, "", threads=1)
 

@@ -16,7 +16,8 @@ from typing import Any
 
 import pytest
 
-from tokka.arms.building import candidate_of, shots_of
+from tokka.arms.building import candidate_of
+from tokka.candidates.shots import shots_of
 from tokka.candidates.specialist import Specialist
 from tokka.models.endpoint import open_endpoint
 from tokka.models.protocol import GenerateRequest
@@ -97,7 +98,7 @@ def test_every_question_of_every_run_has_the_same_shots_in_the_same_order(
 
 
 PRINT_SHOTS = """
-from tokka.dataset.examples import fixed_shots, nearest_shots
+from tokka.candidates.shots import fixed_shots, nearest_shots
 from tokka.records import Example, Message
 examples = [
     Example(id=f"e{n}", messages=(

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from tokka.errors import UsageError
 from tokka.exam.sitting import score_all
 from tokka.pipeline import Build, Sat, load_candidate, prepare
 from tokka.project import load_project
@@ -238,3 +239,40 @@ def sat_by(build: Build, arm: str, folder: Path) -> list[Sat]:
                 found.append(Sat(candidate, step, questions, answers, ""))
     assert len(found) == 2
     return found
+
+
+def test_a_service_is_asked_again_before_it_is_released(
+    project: Path, service: Service, tokka: Tell, listener: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its weights can't be seen: only that it still answers as it did."""
+    from tokka.exporting import export, format_of
+    from tokka.pipeline import Models
+    from tokka.reexamining import reexamine
+
+    assert tokka("run", project).code == 0
+    build = prepare(load_project(project), listener)
+    candidate = load_candidate(build, "rag")
+    assert format_of(build, candidate) == "endpoint"
+    with pytest.raises(UsageError, match="there is nothing to write as q8_0"):
+        export(build, candidate, "q8_0")
+    exported = export(build, candidate, "endpoint")
+    assert exported.folder is None and exported.served == candidate
+
+    def again() -> Any:
+        models = Models(build)
+        try:
+            return reexamine(build, candidate, exported, models)
+        finally:
+            models.close()
+
+    asked = len(service.asked)
+    found = again()
+    assert len(service.asked) == asked + 6  # three of each exam, whatever is remembered
+    assert found.faults == () and set(found.same.values()) == {1.0}
+    assert "can't be seen" in found.notes[0]
+    monkeypatch.setattr(Service, "answer", lambda self, text: "It is mauve.")
+    (fault,) = again().faults
+    assert fault.startswith(f"{service.url} answers 6 of 6 questions otherwise than")
+    service.fails_on = "capital of France"
+    (fault,) = again().faults
+    assert fault.startswith(f"{service.url} failed 1 of 6 questions") and SECRET not in fault

@@ -339,3 +339,28 @@ def test_numbers_beyond_f16_are_refused(llama: Start, tmp_path: Path) -> None:
     weights_files.write_model(tmp_path / "model", module, llama.base)
     with pytest.raises(UsageError, match=r"up_proj\.weight holds numbers beyond 65504.*q8_0"):
         quantise(tmp_path / "out", Start(tmp_path / "model", ""), "f16")
+
+
+def test_the_bytes_of_a_rare_character_are_scored_as_the_folder_scores_them(
+    llama: Start, tmp_path: Path
+) -> None:
+    """The server keeps silent about the first byte of a character until the last one is there."""
+    pytest.importorskip("xllamacpp", reason="needs tokka[llamacpp]")
+    from tokka.models.llamacpp import open_llamacpp
+
+    quantise(tmp_path / "out", llama, "f16")
+    renderer = open_renderer(tmp_path / "out", "ja")
+    encode = renderer._tokenizer
+    options = tuple(
+        tuple(encode(text, add_special_tokens=False).input_ids)
+        for text in ("鬱", "𠮷野家", "🎏", "薔薇")
+    )
+    assert min(map(len, options)) > 2
+    asked = [ScoreRequest(tuple(encode(TEXTS[2]).input_ids), options)]
+    mine = TorchModel(load_module(llama.base, "float32"), renderer, name="folder", digest="")
+    path = tmp_path / "out" / "model.gguf"
+    with open_llamacpp(path, renderer, "", context_tokens=512, threads=1) as model:
+        (theirs,), (again,) = model.score(asked), model.score(asked)
+    (own,) = mine.score(asked)
+    assert theirs.loglikelihoods == pytest.approx(own.loglikelihoods, abs=0.05)
+    assert theirs.loglikelihoods == again.loglikelihoods

@@ -1,4 +1,4 @@
-"""Arm → what it takes to build it: lessons for its weights, shots for its prompt, its identity.
+"""Arm → what it takes to build it: lessons for its weights, its identity.
 
 lessons = lessons_of(examples, arm, spec, renderer, language, retriever)
 candidate = candidate_of(arm, ...)
@@ -10,7 +10,7 @@ import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from tokka.dataset.examples import fixed_shots, nearest_shots, survey
+from tokka.dataset.examples import survey
 from tokka.dataset.vetting import LEAVE_OUT
 from tokka.errors import Mistakes, UsageError
 from tokka.models.prompting import compose
@@ -23,7 +23,6 @@ from tokka.records import (
     FinetuneSpec,
     Passage,
     PromptSpec,
-    Question,
     RetrievalSpec,
     fingerprint,
 )
@@ -117,19 +116,6 @@ def training_passages(
         if passage.document_id in gold:
             return (*found[:-1], passage.model_copy(update={"number": found[-1].number}))
     return tuple(found)
-
-
-def shots_of(
-    arm: Arm, examples: Sequence[Example]
-) -> Callable[[Question], Sequence[Example]] | None:
-    """How the arm picks its shots: the same for every question, or the nearest to each."""
-    spec = arm.prompt
-    if spec.shots == 0:
-        return None
-    if spec.selection == "fixed":
-        fixed = fixed_shots(examples, spec.shots, spec.seed)
-        return lambda question: fixed
-    return lambda question: nearest_shots(question.messages[-1].content, examples, spec.shots)
 
 
 def candidate_of(

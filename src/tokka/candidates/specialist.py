@@ -3,6 +3,12 @@
     with open_candidate(candidate, ...) as specialist:
         for answer in specialist.answer(questions, exam_digest=exam.digest): ...
 
+A server takes the path in three steps, so that it can write in between:
+
+    heard = specialist.hear(messages, Caller(labels=("hr",)))
+    result = ...  # a live model writes specialist.request_of(heard)
+    answer = specialist.said(heard, result)
+
 Question → passages (retrieval) → messages (prompting) → token ids (renderer) → model → Answer with
 citations. Below the arm's threshold of silence it says that the documents don't hold the answer,
 and no model is asked. A choice is scored by the likelihood of its options where the model can; an
@@ -13,14 +19,17 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from typing import Any
 
 from tokka.candidates.evidence import cite
+from tokka.candidates.hearing import Heard, fitting
 from tokka.candidates.letters import letter_messages, parse_letter, with_options
+from tokka.errors import UsageError
 from tokka.models.prompting import pose
 from tokka.models.protocol import (
     GenerateRequest,
+    GenerateResult,
     LanguageModel,
     Memo,
     Progress,
@@ -29,6 +38,7 @@ from tokka.models.protocol import (
 )
 from tokka.records import (
     Answer,
+    Caller,
     Candidate,
     Citation,
     Decoding,
@@ -38,27 +48,15 @@ from tokka.records import (
     Question,
     ScoringMethod,
 )
-from tokka.retrieval.finding import Finder
+from tokka.retrieval.finding import EVERYTHING, Finder
 from tokka.retrieval.hybrid import Retriever
 from tokka.retrieval.rerank import Reranker
 from tokka.retrieval.silence import confidence, silence_said
 
-__all__ = ["Memo", "Progress", "Shots", "Specialist"]
+__all__ = ["Heard", "Memo", "Progress", "Shots", "Specialist"]
 
 Shots = Callable[[Question], Sequence[Example]]
 LETTER_TOKENS = 8
-
-
-@dataclass(frozen=True, slots=True)
-class _Asked:
-    """A question as it goes to the model."""
-
-    question: Question
-    passages: tuple[Passage, ...]
-    shots: tuple[Example, ...]
-    prompt: Prompt
-    search_seconds: float
-    confidence: float | None
 
 
 class Specialist:
@@ -138,7 +136,7 @@ class Specialist:
         scores = self.model.capabilities.scores_options
         ready: dict[int, Answer] = {}
         for index, one in enumerate(asked):
-            if self._is_silent(one):
+            if one.silent:
                 ready[index] = self._silent(one, exam_digest)
         if ready and progress is not None:
             progress(len(ready))
@@ -156,9 +154,70 @@ class Specialist:
         for index in range(len(questions)):
             yield ready[index]
 
+    # ---- the same path in three steps -----------------------------------------------------------
+
+    def hear(
+        self, messages: Messages, caller: Caller = EVERYTHING, memo: Memo | None = None
+    ) -> Heard:
+        """What is asked, with the passages that `caller` may see. The last message is searched for.
+
+        Of a conversation that doesn't fit, the oldest turns are left out; `dropped_turns` says how
+        many. Raises UsageError where the last message isn't a user's or doesn't fit by itself.
+        Where the model hides its tokens, its service says what doesn't fit.
+        """
+        if not messages or messages[-1].role != "user":
+            raise UsageError("messages: the last one must be the user's; send what is asked")
+        question = Question(id="ask", messages=messages, form="short")
+        started = time.perf_counter()
+        found: tuple[Passage, ...] = ()
+        if self.finder is not None:
+            found = tuple(next(self.finder.passages([question], caller=caller, memo=memo)))
+        seconds = time.perf_counter() - started
+        shots = self.shots(question)
+        prompt, dropped = fitting(
+            messages, lambda said: self.prompt(question, found, said, shots), self._room
+        )
+        return self._heard(question, found, shots, prompt, seconds, dropped)
+
+    @property
+    def _room(self) -> int:
+        room = self.model.capabilities.max_context_tokens - self.candidate.arm.prompt.max_tokens
+        if room < 1:
+            raise UsageError(
+                f"prompt.max_tokens {self.candidate.arm.prompt.max_tokens} leaves no room for a "
+                f"prompt in a context of {self.model.capabilities.max_context_tokens} tokens; "
+                "lower it, or open the model with a longer context"
+            )
+        return room
+
+    def request_of(
+        self, heard: Heard, max_tokens: int | None = None, stop: Sequence[str] = ()
+    ) -> GenerateRequest:
+        """How the answer is written: as examined, or shorter. More tokens than the arm's aren't
+        given, and `stop` is added to its own."""
+        own = self._request(heard)
+        return replace(
+            own,
+            max_tokens=min(own.max_tokens, max_tokens or own.max_tokens),
+            stop=tuple(dict.fromkeys((*own.stop, *(s for s in stop if s)))),
+        )
+
+    def said(
+        self, heard: Heard, result: GenerateResult | None, request: GenerateRequest | None = None
+    ) -> Answer:
+        """The answer with its citations. `result` None where nobody was asked (`heard.silent`);
+        `request` where it wasn't `request_of(heard)`."""
+        if result is None:
+            if not heard.silent:
+                raise UsageError("said: this question has no answer yet; give the model's result")
+            return self._silent(heard, "")
+        answer = self._written(heard, request or self._request(heard), result, "")
+        seconds = answer.seconds + heard.search_seconds
+        return answer.model_copy(update={"seconds": seconds})
+
     def _ask(
         self, question: Question, show_options: bool, searches: Iterator[Sequence[Passage]]
-    ) -> _Asked:
+    ) -> Heard:
         started = time.perf_counter()
         found = tuple(next(searches))
         seconds = time.perf_counter() - started
@@ -168,20 +227,29 @@ class Specialist:
         elif self.shows_options(question, show_options):
             said = with_options(question, self.candidate.language).messages
         shots = self.shots(question)
-        prompt = self.prompt(question, found, said, shots)
-        sure = None
+        return self._heard(
+            question, found, shots, self.prompt(question, found, said, shots), seconds
+        )
+
+    def _heard(
+        self,
+        question: Question,
+        found: tuple[Passage, ...],
+        shots: tuple[Example, ...],
+        prompt: Prompt,
+        seconds: float,
+        dropped_turns: int = 0,
+    ) -> Heard:
+        sure, silent = None, ""
         if self.finder is not None:
             words = question.messages[-1].content
             sure = confidence(words, found, self.candidate.language)
-        return _Asked(question, found, shots, prompt, seconds, sure)
+            threshold = self.finder.spec.silence
+            if threshold is not None and threshold != "tuned" and sure < threshold:
+                silent = silence_said(self.candidate.language)
+        return Heard(question, found, shots, prompt, seconds, sure, silent, dropped_turns)
 
-    def _is_silent(self, asked: _Asked) -> bool:
-        spec = self.candidate.arm.retrieval
-        if spec is None or spec.silence is None or spec.silence == "tuned":
-            return False
-        return asked.confidence is not None and asked.confidence < spec.silence
-
-    def _silent(self, asked: _Asked, exam_digest: str) -> Answer:
+    def _silent(self, asked: Heard, exam_digest: str) -> Answer:
         """Nobody was asked: the prompt's hash is of what would have been sent, the method what the
         question would have been answered by."""
         method: ScoringMethod = "text"
@@ -191,14 +259,14 @@ class Specialist:
             asked,
             exam_digest,
             self._decoding(method),
-            text=silence_said(self.candidate.language),
+            text=asked.silent,
             status="abstained",
             seconds=asked.search_seconds,
         )
 
     def _score(
         self,
-        asked: Sequence[_Asked],
+        asked: Sequence[Heard],
         exam_digest: str,
         memo: Memo | None,
         progress: Progress | None,
@@ -224,7 +292,7 @@ class Specialist:
 
     def _write(
         self,
-        asked: Sequence[_Asked],
+        asked: Sequence[Heard],
         exam_digest: str,
         memo: Memo | None,
         progress: Progress | None,
@@ -232,25 +300,30 @@ class Specialist:
         requests = [self._request(a) for a in asked]
         results = self.model.generate(requests, memo, progress)
         for a, request, result in zip(asked, requests, results, strict=True):
-            letter = a.question.form == "choice"
-            text = result.text.strip()
-            if a.question.completion and not letter:
-                text = _until(result.text, request.stop)
-            failed = result.finish == "error"
-            yield self._answer(
-                a,
-                exam_digest,
-                self._decoding("letter" if letter else "text", request),
-                text=text,
-                choice=parse_letter(text, len(a.question.choices)) if letter else None,
-                truncated=result.truncated,
-                tokens_in=result.tokens_in,
-                tokens_out=result.tokens_out,
-                seconds=result.seconds,
-                cost_usd=result.cost_usd,
-                status="error" if failed else "answered",
-                error=result.error if failed else "",
-            )
+            yield self._written(a, request, result, exam_digest)
+
+    def _written(
+        self, asked: Heard, request: GenerateRequest, result: GenerateResult, exam_digest: str
+    ) -> Answer:
+        letter = asked.question.form == "choice"
+        text = result.text.strip()
+        if asked.question.completion and not letter:
+            text = _until(result.text, request.stop)
+        failed = result.finish == "error"
+        return self._answer(
+            asked,
+            exam_digest,
+            self._decoding("letter" if letter else "text", request),
+            text=text,
+            choice=parse_letter(text, len(asked.question.choices)) if letter else None,
+            truncated=result.truncated,
+            tokens_in=result.tokens_in,
+            tokens_out=result.tokens_out,
+            seconds=result.seconds,
+            cost_usd=result.cost_usd,
+            status="error" if failed else "answered",
+            error=result.error if failed else "",
+        )
 
     def _decoding(self, method: ScoringMethod, request: GenerateRequest | None = None) -> Decoding:
         can = self.model.capabilities
@@ -260,7 +333,7 @@ class Specialist:
         how = ("max_tokens", "temperature", "seed", "stop")
         return told.model_copy(update={name: getattr(request, name) for name in how})
 
-    def _request(self, asked: _Asked) -> GenerateRequest:
+    def _request(self, asked: Heard) -> GenerateRequest:
         """How a written answer ends: as its question says, else as the arm does, else by the
         model's habit."""
         spec, question = self.candidate.arm.prompt, asked.question
@@ -274,7 +347,7 @@ class Specialist:
         )
 
     def _answer(
-        self, asked: _Asked, exam_digest: str, decoding: Decoding, *, text: str, **measured: Any
+        self, asked: Heard, exam_digest: str, decoding: Decoding, *, text: str, **measured: Any
     ) -> Answer:
         return Answer(
             candidate_id=self.candidate.id,

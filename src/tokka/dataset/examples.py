@@ -1,21 +1,19 @@
-"""Read training examples, and choose shots from them.
+"""Read training examples.
 
 JSON lines → `Example`s. A row is {"messages": […]}, or {"question", "answer"}, {"prompt",
 "completion"}, {"instruction", "input", "output"}; beside it id, fact_id, document_ids, origin,
 split, finish_reason. All mistakes in a file are reported at once, with their lines.
 
 >>> examples = read_examples(Path("examples.jsonl"))
->>> shots = fixed_shots(examples, k=4, seed=0)
 """
 
 from __future__ import annotations
 
 import difflib
-import hashlib
 import json
 import re
 import unicodedata
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -23,9 +21,6 @@ from typing import Any, Literal
 from tokka.errors import Mistakes, UsageError
 from tokka.records import Example, Message, Messages, fingerprint
 from tokka.store import read_text
-
-# One similarity for each text, higher is nearer: (question, texts) → scores.
-Similarity = Callable[[str, Sequence[str]], Sequence[float]]
 
 _ABOUT = ("id", "fact_id", "document_ids", "origin", "split", "finish_reason")
 _NO_TEXT = ("document_ids", "split")
@@ -120,45 +115,6 @@ def contradictions(examples: Sequence[Example]) -> list[tuple[Example, Example]]
         if asks not in found and _said(before) != _said(example):
             found[asks] = (before, example)
     return list(found.values())
-
-
-def fixed_shots(examples: Sequence[Example], k: int, seed: int) -> tuple[Example, ...]:
-    """`k` training examples of different facts, the same for every question.
-
-    They depend on the examples' ids and the seed, not on the order of the list. Raises UsageError
-    where the examples hold fewer than `k` different facts.
-    """
-    ranked = sorted(
-        (example for example in examples if example.split == "train"),
-        key=lambda e: (hashlib.sha256(f"{seed}\x00{e.id}".encode()).digest(), e.id),
-    )
-    return _different_facts(ranked, k)
-
-
-def nearest_shots(
-    question_text: str, examples: Sequence[Example], k: int, similarity: Similarity | None = None
-) -> tuple[Example, ...]:
-    """The `k` training examples of different facts whose questions are most similar, nearest last.
-
-    The nearest stands last because it is then closest to the question in the prompt. Without
-    `similarity`, character pairs are compared (`bigram_similarity`). Ties go by id.
-    """
-    train = sorted((e for e in examples if e.split == "train"), key=lambda e: e.id)
-    scores = (similarity or bigram_similarity)(question_text, [asked(e) for e in train])
-    ranked = [e for _, e in sorted(zip(scores, train, strict=True), key=lambda pair: -pair[0])]
-    return tuple(reversed(_different_facts(ranked, k)))
-
-
-def bigram_similarity(question: str, texts: Sequence[str]) -> list[float]:
-    """Dice's coefficient of the character pairs, in [0, 1]; needs no model and suits Japanese."""
-    wanted = _pairs(question)
-    sets = [_pairs(text) for text in texts]
-    return [2 * len(wanted & own) / max(1, len(wanted) + len(own)) for own in sets]
-
-
-def asked(example: Example) -> str:
-    """What the user says in the example."""
-    return "\n".join(message.content for message in example.messages if message.role == "user")
 
 
 # ---- one row ----------------------------------------------------------------------------------
@@ -295,22 +251,6 @@ def _cut(answer: str, finish_reason: str) -> str:
     return "it ends inside a character" if answer.endswith("\ufffd") else ""
 
 
-def _different_facts(ranked: Sequence[Example], k: int) -> tuple[Example, ...]:
-    chosen: list[Example] = []
-    facts: set[str] = set()
-    for example in ranked:
-        fact = example.fact_id or f"\x00{_same(asked(example))}"
-        if len(chosen) < k and fact not in facts:
-            facts.add(fact)
-            chosen.append(example)
-    if len(chosen) < k:
-        raise UsageError(
-            f"shots: {k} are asked for, the training examples hold {len(chosen)} different facts; "
-            "lower shots or add examples"
-        )
-    return tuple(chosen)
-
-
 def _same(text: str) -> str:
     return re.sub(r"\s+", " ", unicodedata.normalize("NFKC", text)).strip()
 
@@ -318,8 +258,3 @@ def _same(text: str) -> str:
 def _said(example: Example) -> str:
     folded = unicodedata.normalize("NFKC", example.messages[-1].content).casefold()
     return "".join(re.findall(r"\w", folded)) or folded
-
-
-def _pairs(text: str) -> set[str]:
-    folded = "".join(re.findall(r"\w", unicodedata.normalize("NFKC", text).casefold()))
-    return {folded[i : i + 2] for i in range(len(folded) - 1)}

@@ -12,6 +12,7 @@ import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import httpx
 
@@ -76,9 +77,18 @@ def key_of(api_key_env: str | None, host: str) -> str:
 
 def open_client(address: Address, key: str, timeout_seconds: float) -> httpx.Client:
     """A client that follows no redirect: its target was not checked."""
-    return httpx.Client(
-        headers={"Authorization": f"Bearer {key}"} if key else {},
-        timeout=timeout_seconds,
-        follow_redirects=False,
-        trust_env=not is_loopback(address.host),  # no proxy between us and ourselves
-    )
+    return httpx.Client(**_how(address, key, timeout_seconds))
+
+
+def open_async_client(address: Address, key: str, timeout_seconds: float) -> httpx.AsyncClient:
+    """The same for an event loop."""
+    return httpx.AsyncClient(**_how(address, key, timeout_seconds))
+
+
+def _how(address: Address, key: str, timeout_seconds: float) -> dict[str, Any]:
+    return {
+        "headers": {"Authorization": f"Bearer {key}"} if key else {},
+        "timeout": timeout_seconds,
+        "follow_redirects": False,
+        "trust_env": not is_loopback(address.host),  # no proxy between us and ourselves
+    }

@@ -26,7 +26,13 @@ from typing import Any, Self
 import httpx
 
 from tokka.errors import ServiceError, UsageError
-from tokka.models.address import Address, address_of, key_of, open_client
+from tokka.models.address import (
+    Address,
+    address_of,
+    key_of,
+    open_async_client,
+    open_client,
+)
 from tokka.models.batches import answer_end
 from tokka.models.messages import MessagesRenderer, hidden
 from tokka.models.protocol import (
@@ -116,9 +122,10 @@ class EndpointModel:
             max_context_tokens=max_context_tokens,
         )
         self._route = "/completions" if renderer else "/chat/completions"
-        self._url = url.copy_with(path=url.path.rstrip("/") + self._route)
-        self._price, self._retries, self._concurrency = price, retries, concurrency
+        self.url = url.copy_with(path=url.path.rstrip("/") + self._route)
+        self.price, self.retries, self._concurrency = price, retries, concurrency
         self._client = open_client(address, api_key, timeout_seconds)
+        self._how: tuple[Address, str, float] = (address, api_key, timeout_seconds)
 
     def score(
         self,
@@ -139,7 +146,7 @@ class EndpointModel:
         Raises ServiceError when the key or the model is refused, when the host redirects, or when
         nothing at all can be had from the service.
         """
-        keys = [fingerprint([self.digest, self._body(request)]) for request in requests]
+        keys = [fingerprint([self.digest, self.body(request)]) for request in requests]
         done: dict[int, GenerateResult] = {}
         asked: dict[Future[_Outcome], int] = {}
         given_up = threading.Event()
@@ -170,6 +177,10 @@ class EndpointModel:
             given_up.set()
             pool.shutdown(wait=False, cancel_futures=True)
 
+    def open_async_client(self) -> httpx.AsyncClient:
+        """A client of the same service for an event loop; its caller closes it."""
+        return open_async_client(*self._how)
+
     def close(self) -> None:
         self._client.close()
 
@@ -182,7 +193,8 @@ class EndpointModel:
     def __repr__(self) -> str:
         return f"EndpointModel({self.name!r})"
 
-    def _body(self, request: GenerateRequest) -> dict[str, Any]:
+    def body(self, request: GenerateRequest) -> dict[str, Any]:
+        """What is sent for a request."""
         stop = list(request.stop)
         body: dict[str, Any] = {"model": self._model}
         if self.capabilities.token_ids:
@@ -205,11 +217,11 @@ class EndpointModel:
         Raises ServiceError where no other question would fare better.
         """
         started = time.perf_counter()
-        body, reason = self._body(request), ""
-        for attempt in range(self._retries + 1):
+        body, reason = self.body(request), ""
+        for attempt in range(self.retries + 1):
             retry_after = None
             try:
-                reply = self._client.post(self._url, json=body)
+                reply = self._client.post(self.url, json=body)
             except httpx.RequestError as error:
                 reason = f"{type(error).__name__}: {self._clean(str(error))}"
             except RuntimeError as error:
@@ -222,10 +234,10 @@ class EndpointModel:
                 if not is_retried(reply.status_code):
                     return self._failed(f"{self.host}: {reason}", started, service=False)
                 retry_after = reply.headers.get("retry-after")
-            last_try = attempt == self._retries
+            last_try = attempt == self.retries
             if last_try or given_up.wait(wait_seconds(attempt, retry_after, random.random())):
                 break
-        tries = self._retries + 1
+        tries = self.retries + 1
         return self._failed(
             f"{self.host}: no answer after {tries} tries (the last: {reason}); check that the "
             "service runs and has room, then run the same command again: finished answers are kept",
@@ -242,7 +254,7 @@ class EndpointModel:
             # Half a surrogate pair is legal JSON but no text: it could be neither hashed nor kept.
             text = text.encode("utf-8", "replace").decode()
             usage = found.get("usage") or {}
-            tokens_in = int(usage.get("prompt_tokens") or self._estimate(request))
+            tokens_in = int(usage.get("prompt_tokens") or self.estimate(request))
             tokens_out = int(usage.get("completion_tokens") or self.renderer.count(text))
         except (ValueError, KeyError, IndexError, TypeError, AttributeError, RecursionError):
             error = (
@@ -253,7 +265,7 @@ class EndpointModel:
             return _Outcome(result, service_failed=True)
         finish = "length" if choice.get("finish_reason") == "length" else "stop"
         if self.capabilities.token_ids:
-            self._stop_if_prompt_changed(tokens_in, request)
+            self.stop_if_prompt_changed(tokens_in, request)
             end = answer_end(text, request.stop)
             if end is not None:
                 text, finish = text[:end], "stop"
@@ -265,11 +277,11 @@ class EndpointModel:
                 truncated=False,
                 finish=finish,
                 seconds=seconds,
-                cost_usd=self._price.of(tokens_in, tokens_out),
+                cost_usd=self.price.of(tokens_in, tokens_out),
             )
         )
 
-    def _stop_if_prompt_changed(self, counted: int, request: GenerateRequest) -> None:
+    def stop_if_prompt_changed(self, counted: int, request: GenerateRequest) -> None:
         """A second BOS or a cut prompt would change every answer without a word."""
         sent = len(request.prompt.ids)
         if counted != sent:
@@ -279,7 +291,8 @@ class EndpointModel:
                 "llama.cpp), or remove endpoint.tokenizer to send messages"
             )
 
-    def _estimate(self, request: GenerateRequest) -> int:
+    def estimate(self, request: GenerateRequest) -> int:
+        """Tokens of the prompt, where the service doesn't say."""
         if self.capabilities.token_ids:
             return len(request.prompt.ids)
         return sum(self.renderer.count(message.content) for message in request.prompt.messages)

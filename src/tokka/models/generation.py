@@ -118,9 +118,24 @@ class Scheduler:
     def busy(self) -> bool:
         return bool(self._waiting or self._active)
 
+    @property
+    def texts(self) -> Sequence[Writer]:
+        """Those that are being written, after what `step` returned has left."""
+        return self._active
+
     def add(self, key: int, ids: Sequence[int], request: GenerateRequest) -> None:
         """`ids` are the prompt's after the shared prefix: at least one."""
         self._waiting.append(Writer(key, ids, request, self._renderer, self._pieces))
+
+    @torch.inference_mode()
+    def drop(self, key: int) -> None:
+        """Take a text out between two steps, whether it waits or is being written; its slot is
+        free."""
+        self._waiting = deque(writer for writer in self._waiting if writer.key != key)
+        for place, writer in enumerate(self._active):
+            if writer.key == key:
+                self._vacate(place)
+                return
 
     @torch.inference_mode()
     def step(self) -> list[Writer]:
@@ -197,11 +212,14 @@ class Scheduler:
         for place in reversed(range(len(self._active))):
             if self._active[place].finish:
                 finished.append(self._active[place])
-                last = len(self._active) - 1
-                self._slots.move(last, place)
-                self._active[place], self._next[place] = self._active[last], self._next[last]
-                self._active.pop(), self._next.pop()
+                self._vacate(place)
         return finished[::-1]
+
+    def _vacate(self, place: int) -> None:
+        last = len(self._active) - 1
+        self._slots.move(last, place)
+        self._active[place], self._next[place] = self._active[last], self._next[last]
+        self._active.pop(), self._next.pop()
 
 
 def choose(head: Head, states: Any, writers: Sequence[Writer]) -> list[int]:

@@ -20,6 +20,7 @@ from __future__ import annotations
 import os
 import threading
 import time
+from bisect import bisect_left
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
@@ -68,20 +69,14 @@ class LlamaCppModel:
         log: Path | None,
     ) -> None:
         self.name, self.digest, self.renderer = str(path), digest, renderer
-        self.capabilities = Capabilities(
-            scores_options=True,
-            token_ids=True,
-            adapters=False,
-            chat_template=renderer.chat_template,
-            max_context_tokens=context_tokens,
-            dtype="gguf",
-            engine=f"xllamacpp {_library_version()}",
-        )
+        self.capabilities = capabilities_of(renderer, context_tokens)
         self._made_by = ["llamacpp", _library_version(), digest, context_tokens, BLOCK_TOKENS]
         self._how = (path, context_tokens, threads, log)
         self._turn = threading.Lock()
         self._restarts_left = 1
         self._kept: tuple[int, ...] = ()  # whole blocks in the child's cache
+        self._whole: tuple[int, ...] = ()  # a token that is a whole character, once one was needed
+        self._tokens = 0  # of the vocabulary, once they were counted
         self._closed = False
         self._start()
 
@@ -178,27 +173,54 @@ class LlamaCppModel:
         """Log-likelihood of one token. llama.cpp has no prompt log-probabilities, but reports the
         sampled token's before any bias: the bias picks the token, the number is the model's own.
         """
-        reply = self._ask(
+        reply = self._sampled(context, token, 1)
+        found = reply.get("completion_probabilities")
+        if found is None:
+            return self._unspoken(context, token)
+        self._check_alone(reply, found[0]["id"], token)
+        return _loglikelihood(found[0]["logprob"])
+
+    def _sampled(self, context: tuple[int, ...], token: int, listed: int) -> dict[str, Any]:
+        return self._ask(
             {
                 "prompt": context,
                 "n_predict": 1,
-                "n_probs": 1,
+                "n_probs": listed,
                 "temperature": 0,
                 "samplers": ["temperature"],
                 "logit_bias": [[token, _CERTAIN]],
                 "cache_prompt": True,
             }
         )
-        found = reply["completion_probabilities"][0]
+
+    def _unspoken(self, context: tuple[int, ...], token: int) -> float:
+        """Log-likelihood of a token that begins a character and doesn't end it, as each kanji's
+        first byte where the vocabulary lacks it. The server says nothing of such a token until the
+        character is whole, so another is sampled in its place, and all tokens are listed."""
+        for other in self._whole or range(self._vocabulary()):
+            reply = self._sampled(context, other, self._vocabulary())
+            found = reply.get("completion_probabilities")
+            if found is not None:
+                self._whole = (other,)
+                self._check_alone(reply, found[0]["id"], other)
+                listed = {entry["id"]: entry["logprob"] for entry in found[0]["top_logprobs"]}
+                return _loglikelihood(listed[token])
+        raise ServiceError(f"llama.cpp: {self.name} has no token that is a whole character")
+
+    def _check_alone(self, reply: dict[str, Any], found: int, token: int) -> None:
         computed = reply["timings"]["prompt_n"]
-        if found["id"] != token or computed != 1:
+        if found != token or computed != 1:
             raise ServiceError(
                 f"llama.cpp {_library_version()} did not score token {token} alone (got "
-                f"{found['id']}, {computed} tokens computed); install the version of xllamacpp "
+                f"{found}, {computed} tokens computed); install the version of xllamacpp "
                 "that tokka's constraints name"
             )
-        value = found["logprob"]
-        return LOWEST_LOGLIKELIHOOD if value is None else max(float(value), LOWEST_LOGLIKELIHOOD)
+
+    def _vocabulary(self) -> int:
+        if not self._tokens:
+            told = self._client.get("/v1/models").json()
+            self._tokens = int(told["data"][0]["meta"]["n_vocab"])
+        return self._tokens
 
     def _generate(self, request: GenerateRequest) -> GenerateResult:
         started = time.perf_counter()
@@ -226,6 +248,7 @@ class LlamaCppModel:
         end = answer_end(text, request.stop)
         if end is not None:
             text, finish = text[:end], "stop"
+            spoken = spoken[: self._stopped_at(spoken, request.stop)]
         return GenerateResult(
             text=text,
             tokens_in=len(prompt),
@@ -234,6 +257,14 @@ class LlamaCppModel:
             finish=finish,
             seconds=time.perf_counter() - started,
         )
+
+    def _stopped_at(self, spoken: list[int], stop: tuple[str, ...]) -> int:
+        """How many tokens it took to say a stop string: those behind it nobody asked for."""
+
+        def stops(tokens: int) -> bool:
+            return answer_end(self.renderer.decode(spoken[:tokens]), stop) is not None
+
+        return 1 + bisect_left(range(1, len(spoken) + 1), True, key=stops)
 
     def _fit(self, prompt: tuple[int, ...], answer_tokens: int) -> tuple[tuple[int, ...], bool]:
         room = self.capabilities.max_context_tokens - answer_tokens
@@ -291,6 +322,10 @@ class LlamaCppModel:
         return found
 
 
+def _loglikelihood(value: float | None) -> float:
+    return LOWEST_LOGLIKELIHOOD if value is None else max(float(value), LOWEST_LOGLIKELIHOOD)
+
+
 def open_llamacpp(
     path: Path,
     renderer: Renderer,
@@ -307,10 +342,27 @@ def open_llamacpp(
     without xllamacpp, ServiceError when llama.cpp can't load it.
     """
     refuse_unsafe(path)
-    if threads is None:
-        may_use = getattr(os, "sched_getaffinity", None)  # Linux only
-        threads = len(may_use(0)) if may_use else os.cpu_count() or 1
+    threads = threads or threads_here()
     return LlamaCppModel(path, renderer, digest, context_tokens, threads, log)
+
+
+def capabilities_of(renderer: Renderer, context_tokens: int) -> Capabilities:
+    """What a GGUF can do here, in a context of so many tokens."""
+    return Capabilities(
+        scores_options=True,
+        token_ids=True,
+        adapters=False,
+        chat_template=renderer.chat_template,
+        max_context_tokens=context_tokens,
+        dtype="gguf",
+        engine=f"xllamacpp {_library_version()}",
+    )
+
+
+def threads_here() -> int:
+    """The processors that this process may use."""
+    may_use = getattr(os, "sched_getaffinity", None)  # Linux only
+    return len(may_use(0)) if may_use else os.cpu_count() or 1
 
 
 def _library_version() -> str:

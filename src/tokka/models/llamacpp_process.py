@@ -25,8 +25,13 @@ from tokka.errors import ServiceError
 class LlamaServer:
     """The child process: `url`, `headers` for httpx, `close()`. See `llamacpp_server`."""
 
-    def __init__(self, path: Path, context_tokens: int, threads: int, log: Path | None) -> None:
-        """Start the child and wait until it has loaded `path`. Raises ServiceError if it can't."""
+    def __init__(
+        self, path: Path, context_tokens: int, threads: int, log: Path | None, places: int = 1
+    ) -> None:
+        """Start the child and wait until it has loaded `path`. Raises ServiceError if it can't.
+
+        It writes `places` texts at once, each in `context_tokens` of its own.
+        """
         self.path, self.log = path, log
         api_key = secrets.token_urlsafe(32)
         self.headers = {"Authorization": f"Bearer {api_key}"}
@@ -43,7 +48,12 @@ class LlamaServer:
             if log is not None:
                 out.close()
         self._stop = weakref.finalize(self, _stop, self._process)
-        settings = {"api_key": api_key, "context_tokens": context_tokens, "threads": threads}
+        settings = {
+            "api_key": api_key,
+            "context_tokens": context_tokens,
+            "threads": threads,
+            "places": places,
+        }
         assert self._process.stdin is not None and self._process.stdout is not None
         try:
             self._process.stdin.write(json.dumps(settings).encode() + b"\n")
@@ -64,6 +74,13 @@ class LlamaServer:
     @property
     def pid(self) -> int:
         return self._process.pid
+
+    @property
+    def is_running(self) -> bool:
+        return self._process.poll() is None
+
+    def kill(self) -> None:
+        self._process.kill()
 
     def how_it_ended(self) -> str:
         """ "killed by signal 11" or "exit status 1"; "" while it still runs."""

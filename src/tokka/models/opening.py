@@ -12,9 +12,12 @@ loading them.
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import logging
 import os
+import shutil
+import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -201,12 +204,7 @@ def open_model(
                 else None
             ),
         )
-    from tokka.models.safety import refuse_unsafe
-
-    path = weights or locate(reference, root, notice)
-    if (path / GGUF).is_file():
-        sort, path = "gguf", path / GGUF
-    refuse_unsafe(path)
+    sort, path = located(reference, root, weights, notice)
     name = digest_of(path if weights is None else weights, language)
     if sort == "gguf":
         if adapters:
@@ -218,6 +216,7 @@ def open_model(
         renderer = open_renderer(path if weights is None else weights, language)
         return open_llamacpp(path, renderer, name, threads=threads)
     from tokka.extras import require
+    from tokka.models.safety import refuse_unsafe
 
     torch = require("torch", extra="local")
     require("transformers", extra="local")
@@ -226,7 +225,7 @@ def open_model(
     from tokka.models.torch_model import TorchModel, load_module
 
     for adapter in adapters:
-        refuse_unsafe(adapter)
+        refuse_unsafe(adapter, adapter=True)
         refuse_foreign(adapter, name)
         name = adapted_digest(name, adapter)
     quiet()
@@ -237,6 +236,22 @@ def open_model(
         digest=name,
         notice=notice,
     )
+
+
+def located(
+    reference: str, root: Path, weights: Path | None, notice: Callable[[str], None] | None = None
+) -> tuple[Kind, Path]:
+    """What computes the weights of a local reference, or those in their place, and the folder or
+    GGUF file to open. Raises IntegrityError for files that aren't safe."""
+    from tokka.models.safety import refuse_unsafe
+
+    path = weights or locate(reference, root, notice)
+    left = refuse_unsafe(path)
+    if left and notice is not None:
+        notice(f"{path}: left alone, since opening it could run code: {', '.join(left[:5])}")
+    if (path / GGUF).is_file():
+        return "gguf", path / GGUF
+    return kind(reference), path
 
 
 def refuse_foreign(adapter: Path, before: str) -> None:
@@ -256,21 +271,45 @@ def refuse_foreign(adapter: Path, before: str) -> None:
 
 
 def open_renderer(path: Path, language: str) -> Any:
-    """The renderer of a local model: tokenizer from the folder, or from the GGUF's own tables."""
+    """The renderer of a local model: tokenizer from the folder, or from the GGUF's own tables.
+
+    Raises IntegrityError where a file that decides the tokenizer isn't safe.
+    """
     from tokka.extras import require
+    from tokka.models.safety import refuse_unsafe, refuse_unsafe_papers
 
     transformers = require("transformers", extra="local")
     from tokka.models.rendering import TokenRenderer
 
+    refuse_unsafe_papers(path)
     quiet()
     where: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
-    if path.is_file():
-        tokenizer = transformers.AutoTokenizer.from_pretrained(
-            str(path.parent), gguf_file=path.name, **where
-        )
+    if path.is_dir():
+        try:
+            tokenizer = transformers.AutoTokenizer.from_pretrained(str(path), **where)
+        except (OSError, ValueError, KeyError) as error:
+            refuse_unsafe(path)  # pickles instead of a model: that is the better reason
+            raise UsageError(
+                f"{path}: holds no tokenizer that transformers opens ({type(error).__name__}); "
+                "save the model's own beside it (tokenizer.json, tokenizer_config.json)"
+            ) from error
     else:
-        tokenizer = transformers.AutoTokenizer.from_pretrained(str(path), **where)
+        # A tokenizer_config.json that happens to lie beside a GGUF would change its tokenizer.
+        with tempfile.TemporaryDirectory(prefix="tokka-") as alone:
+            link(path, Path(alone) / GGUF)
+            tokenizer = transformers.AutoTokenizer.from_pretrained(alone, gguf_file=GGUF, **where)
     return TokenRenderer(tokenizer, language)
+
+
+def link(path: Path, target: Path) -> None:
+    """A second name for a file that is only read; a copy where the system knows no links."""
+    for way in (os.symlink, os.link, shutil.copyfile):
+        with contextlib.suppress(OSError, NotImplementedError):
+            way(path.resolve(), target)
+            return
+    raise UsageError(
+        f"{target}: can't be written; free some room in the folder for temporary files"
+    )
 
 
 def quiet() -> None:

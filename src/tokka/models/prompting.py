@@ -14,8 +14,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from tokka.models.base_template import QUESTION_LABEL
 from tokka.models.protocol import Prompt, Renderer
-from tokka.models.rendering import QUESTION_LABEL, base_text
+from tokka.models.rendering import base_text
 from tokka.records import Example, Message, Messages, Passage, PromptSpec, Question
 
 CONTEXT_LABEL = {"ja": "資料：", "en": "Documents:"}

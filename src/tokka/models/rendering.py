@@ -25,12 +25,15 @@ from collections.abc import Sequence
 from typing import Any
 
 from tokka.errors import UsageError
+from tokka.models.base_template import (
+    ANSWER_LABEL,
+    ANSWER_LEAD,
+    is_base_format,
+)
 from tokka.models.protocol import Prompt, Running
 from tokka.models.thoughts import Thought, is_emptied, named_in, opened
 from tokka.records import Message, Messages, canonical_json
 
-ANSWER_LABEL = {"ja": "答え：", "en": "Answer:"}
-QUESTION_LABEL = {"ja": "質問：", "en": "Question: "}
 _SENTINEL = "tokkaSENTINELtokka"
 
 
@@ -58,7 +61,7 @@ def base_text(messages: Sequence[Message], language: str) -> str:
 
 def answer_lead(language: str) -> str:
     """What stands between the answer's label and an answer, in the base format."""
-    return "" if language == "ja" else " "
+    return ANSWER_LEAD["ja" if language == "ja" else "en"]
 
 
 def plain(messages: Sequence[Message]) -> list[dict[str, str]]:
@@ -72,7 +75,8 @@ class TokenRenderer:
     def __init__(self, tokenizer: Any, language: str) -> None:
         self._tokenizer = tokenizer
         self.language = "ja" if language == "ja" else "en"
-        self.chat_template = bool(tokenizer.chat_template)
+        template = tokenizer.chat_template
+        self.chat_template = bool(template) and not is_base_format(template)
         self.bos_id: int | None = tokenizer.bos_token_id
         self._wants_bos = self.bos_id is not None and list(tokenizer("x").input_ids)[:1] == [
             self.bos_id
@@ -106,6 +110,11 @@ class TokenRenderer:
     def stop(self) -> tuple[str, ...]:
         """A base model never learnt to end a turn: in its format an answer is one line."""
         return () if self.chat_template else ("\n",)
+
+    @property
+    def bos(self) -> str:
+        """The token that every text begins with; "" where the tokenizer wants none."""
+        return str(self._tokenizer.bos_token) if self._wants_bos else ""
 
     def text(self, messages: Messages) -> str:
         """The prompt as text, up to where the answer begins (BOS not shown unless templated)."""

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 from tokka.errors import IntegrityError, UsageError
 from tokka.extras import require
 from tokka.models.opening import cached_sha256
-from tokka.models.safety import PICKLES, refuse_unsafe
+from tokka.models.safety import PICKLES, refuse_unsafe, refuse_unsafe_papers
 from tokka.records import fingerprint
 
 if TYPE_CHECKING:
@@ -109,11 +109,7 @@ def _refuse_unsafe(folder: Path) -> None:
         parts = [(str(part["type"]), str(part["path"])) for part in json.loads(listed.read_bytes())]
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise IntegrityError(f"{listed}: is not a list of modules ({error})") from error
-    for path in sorted(folder.rglob("*")):
-        if path.suffix in (".py", ".so", ".pyd", ".dll"):
-            raise IntegrityError(
-                f"{path}: is code, which tokka never runs; use a model that needs none"
-            )
+    refuse_unsafe_papers(folder)
     for sort, place in parts:
         package, _, name = sort.rpartition(".")
         if package.split(".")[0] != "sentence_transformers" or name not in _KNOWN:
@@ -125,6 +121,8 @@ def _refuse_unsafe(folder: Path) -> None:
             raise IntegrityError(f"{listed}: {place!r} is no folder inside the model's own")
         if any(p.suffix in PICKLES or p.suffix == ".safetensors" for p in part.iterdir()):
             refuse_unsafe(part)
+        else:
+            refuse_unsafe_papers(part)
         if name == "Dense":
             _check_activation(part / "config.json")
 

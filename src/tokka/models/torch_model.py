@@ -25,9 +25,10 @@ import torch
 from tokka.errors import UsageError
 from tokka.models.attention import Decoder, Prefix, knows, turning_length
 from tokka.models.batches import shared_prefix, truncate
-from tokka.models.generation import Scheduler, Writer, choose
+from tokka.models.generation import Scheduler, Writer
 from tokka.models.head import head_of, log_probabilities
 from tokka.models.opening import quiet, rounding
+from tokka.models.plain_generation import PlainScheduler
 from tokka.models.protocol import (
     Capabilities,
     GenerateRequest,
@@ -317,18 +318,25 @@ class TorchModel:
         while scheduler.busy:
             yield scheduler.step()
 
-    @torch.inference_mode()
     def _write_plain(self, place: int, keep: tuple[int, ...], request: GenerateRequest) -> Writer:
-        writer = Writer(place, keep, request, self.renderer)
-        ids, cache = list(keep), None
-        while not writer.finish:
-            if self._turning is not None and len(ids) == self._turning + 1:
-                cache = None  # its keys were turned the other way
-            step = torch.tensor([ids if cache is None else ids[-1:]], device=self._device)
-            out = self.module.get_decoder()(input_ids=step, past_key_values=cache, use_cache=True)
-            ids += choose(self._head, out.last_hidden_state[:, -1], [writer])
-            cache = out.past_key_values
-        return writer
+        scheduler = PlainScheduler(self.module, self._head, self.renderer, self._turning)
+        scheduler.add(place, keep, request)
+        while True:
+            for writer in scheduler.step():
+                return writer
+
+    def scheduler(self, slots: int) -> Scheduler | PlainScheduler:
+        """For texts that come and go: up to `slots` at once, with whole prompts."""
+        if self._decoder is None:
+            return PlainScheduler(self.module, self._head, self.renderer, self._turning)
+        return Scheduler(
+            self._decoder,
+            self._head,
+            self.renderer,
+            None,
+            slots=slots,
+            batch_tokens=self._batch_tokens,
+        )
 
     # ---- both -----------------------------------------------------------------------------------
 

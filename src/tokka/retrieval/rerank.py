@@ -18,10 +18,10 @@ from typing import Any, Protocol, Self
 
 from tokka.errors import IntegrityError, UsageError
 from tokka.extras import require
+from tokka.models.base_template import QUESTION_LABEL
 from tokka.models.opening import context_tokens_of, digest_of, quiet
 from tokka.models.prompting import CONTEXT_LABEL
 from tokka.models.protocol import LanguageModel, Memo, Prompt, ScoreRequest
-from tokka.models.rendering import QUESTION_LABEL
 from tokka.models.safety import refuse_unsafe
 from tokka.records import Message, RetrievalSpec, fingerprint
 

@@ -76,6 +76,11 @@ def write_tokens(writer: Any, tokenizer: Any, rows: int) -> None:
     _write_specials(writer, tokenizer)
 
 
+def texts_of(tokenizer: Any, rows: int) -> list[str]:
+    """The text of each of the vocabulary's `rows`, as `write_tokens` writes them."""
+    return _texts(json.loads(tokenizer.backend_tokenizer.to_str()), rows)
+
+
 def marks_of(tokenizer: Any) -> dict[str, Any]:
     """What of a tokenizer must not get lost on the way: GGUF's key → value; None where it has
     none."""

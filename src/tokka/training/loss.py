@@ -56,14 +56,14 @@ class _AnswerLoss(torch.autograd.Function):
         head = Head(own, head.bias, head.scale, head.cap)
         total = torch.zeros((), dtype=torch.float32, device=hidden.device)
         to_hidden = torch.empty_like(hidden)
-        to_weight = torch.zeros_like(own) if ctx.needs_input_grad[1] else None
+        to_weight = torch.empty_like(own) if ctx.needs_input_grad[1] else None
         step = min(len(hidden), CHUNK_POSITIONS)
         if to_weight is not None:
             step = max(1, min(step, CHUNK_CELLS // own.shape[0]))
         for start in range(0, len(hidden), step):
             part = slice(start, start + step)
             taught = pull and Pull(pull.hidden[part], pull.head, pull.strength)
-            loss, change = _chunk(hidden[part], targets[part], head, taught, to_weight)
+            loss, change = _chunk(hidden[part], targets[part], head, taught, to_weight, start > 0)
             total += loss
             to_hidden[part] = change
         ctx.save_for_backward(to_hidden, to_weight)
@@ -80,9 +80,10 @@ class _AnswerLoss(torch.autograd.Function):
 
 
 def _chunk(
-    states: Any, targets: Any, head: Head, pull: Pull | None, to_weight: Any
+    states: Any, targets: Any, head: Head, pull: Pull | None, to_weight: Any, more: bool
 ) -> tuple[Any, Any]:
-    """The loss of some positions and its gradient; the head's gradient is added to `to_weight`.
+    """The loss of some positions and its gradient; the head's gradient is written to `to_weight`,
+    or added where there is `more` than this chunk.
 
     The slope of a logit is softmax − 1 at the target. Softmax is only ever formed as
     e^(logit − top so far) of a block of words: a row's divisor is applied to what the block adds to
@@ -113,7 +114,7 @@ def _chunk(
     change = mine.change[:count].mul_((1 + strength) / mine.sums[:count, None])
     change -= at_target * head.weight[targets].float()
     if keep:
-        mine.spread(filled, 1 + strength, to_weight)
+        mine.spread(filled, 1 + strength, to_weight, more)
         aim = (states.float() * at_target).to(to_weight.dtype)
         to_weight.index_add_(0, targets, aim, alpha=-1)
     if base is not None:
@@ -121,7 +122,7 @@ def _chunk(
         total = total + strength * ((gap / base.sums - base.norm())[:count] + norm).sum()
         change -= base.change[:count].mul_(strength / base.sums[:count, None])
         if keep:
-            base.spread(filled, -strength, to_weight)
+            base.spread(filled, -strength, to_weight, True)
     return total, change.to(states.dtype)
 
 
@@ -167,13 +168,15 @@ class _Exponentials:
     def norm(self) -> Any:
         return self.sums.log() + self.top
 
-    def spread(self, states: Any, strength: float, to_weight: Any) -> None:
-        """Add strength × softmax × slope × the trained model's states to the head's gradient."""
+    def spread(self, states: Any, strength: float, to_weight: Any, more: bool) -> None:
+        """Strength × softmax × slope × the trained model's states, added to the head's gradient
+        where that holds something already."""
         norm = self.norm()
         assert self._kept is not None
         for block, weights, top in self._kept:
             share = (top - norm).exp_().mul_(strength)[:, None]
-            to_weight[block].addmm_(weights.T, (states.float() * share).to(states.dtype))
+            aimed = (states.float() * share).to(states.dtype)
+            to_weight[block].addmm_(weights.T, aimed, beta=int(more))  # 0 reads nothing
 
 
 def _products(states: Any, rows: Any, bias: Any, words: Any) -> Any:

@@ -146,7 +146,7 @@ def scaled_adapter(folder: Path, adapter: Path, alpha: float) -> None:
     from safetensors.torch import load_file, save_file
 
     _check_alpha(alpha)
-    refuse_unsafe(adapter)
+    refuse_unsafe(adapter, adapter=True)
     if not scales(adapter):
         raise UsageError(
             f"merge: the adapter {adapter} can't be scaled, it holds more than LoRA's A and B "

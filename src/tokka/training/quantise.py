@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import struct
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Literal
@@ -22,6 +21,7 @@ from tokka.errors import IntegrityError, UsageError
 from tokka.extras import require
 from tokka.models.safety import refuse_unsafe
 from tokka.store import read_json, sha256_file, write_json
+from tokka.training.gguf_file import read_header
 from tokka.training.gguf_layers import (
     Family,
     family_of,
@@ -50,8 +50,10 @@ def quantise(
     start: Start,
     type: Type,
     notice: Callable[[str], None] | None = None,
+    template: str = "",
 ) -> None:
-    """Write `start` as `folder`/model.gguf. A finished file of a killed run is kept.
+    """Write `start` as `folder`/model.gguf. A finished file of a killed run is kept. `template` is
+    the chat template of a model that has none, for other programs.
 
     Raises UsageError for a family or a tokenizer that llama.cpp computes otherwise, MissingExtra
     without the packages, IntegrityError where the file lost something on the way.
@@ -66,11 +68,14 @@ def quantise(
     config = AutoConfig.from_pretrained(str(start.base), **where).get_text_config()
     family = family_of(config)
     tokenizer = AutoTokenizer.from_pretrained(str(start.base), **where)
+    if template:
+        tokenizer.chat_template = template
     target = folder / FILE
     inputs = {
         "type": type,
         "base": start.digest,
         "adapters": [adapter_digest(adapter) for adapter in start.adapters],
+        **({"template": template} if template else {}),
     }
     if target.exists() and _is_of(folder, inputs):
         return
@@ -207,7 +212,8 @@ def _encode(rows: Any, kind: Any, name: str) -> Any:
 
 def _check(path: Path, tokenizer: Any, tensors: int) -> None:
     """Read the file back: a lost EOS or template costs every answer and shows in no loss."""
-    found, written = _read_marks(path)
+    header = read_header(path)
+    found, written = header.settings, len(header.tensors)
     if written != tensors:
         raise IntegrityError(
             f"quantise: the file holds {written} tensors of {tensors}; delete {path} and run again"
@@ -218,49 +224,3 @@ def _check(path: Path, tokenizer: Any, tensors: int) -> None:
                 f"quantise: {key} is {found.get(key)!r} in the file and {value!r} in the "
                 "tokenizer, so the file would answer otherwise; report this as a bug of tokka"
             )
-
-
-# GGUF's kinds of values: number → struct's letter (ggml's docs/gguf.md).
-_SCALARS = {
-    0: "B",
-    1: "b",
-    2: "H",
-    3: "h",
-    4: "I",
-    5: "i",
-    6: "f",
-    7: "?",
-    10: "Q",
-    11: "q",
-    12: "d",
-}
-_TEXT, _LIST = 8, 9
-
-
-def _read_marks(path: Path) -> tuple[dict[str, Any], int]:
-    """A GGUF's settings that are no lists, and its number of tensors. The package's own reader
-    takes 15 seconds for a vocabulary of 262,144."""
-    with path.open("rb") as file:
-
-        def number(letter: str) -> Any:
-            return struct.unpack(f"<{letter}", file.read(struct.calcsize(f"<{letter}")))[0]
-
-        def text() -> str:
-            return file.read(number("Q")).decode()
-
-        def value(kind: int) -> Any:
-            if kind == _TEXT:
-                return text()
-            if kind != _LIST:
-                return number(_SCALARS[kind])
-            inner, count = number("I"), number("Q")
-            if inner == _TEXT:
-                for _ in range(count):
-                    file.seek(number("Q"), os.SEEK_CUR)
-            else:
-                file.seek(count * struct.calcsize(f"<{_SCALARS[inner]}"), os.SEEK_CUR)
-            return None
-
-        file.seek(8)  # "GGUF" and its version
-        tensors, entries = number("Q"), number("Q")
-        return {text(): value(number("I")) for _ in range(entries)}, int(tensors)

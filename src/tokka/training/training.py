@@ -33,6 +33,7 @@ from tokka.store import replace_folder, write_json, write_text
 from tokka.training.adapters import alpha_of, save_adapter, with_adapter
 from tokka.training.heap import memory_kept
 from tokka.training.lessons import Lesson, plan_batches
+from tokka.training.lookup import add_in_place
 from tokka.training.packing import pack
 from tokka.training.pulling import Origin
 from tokka.training.start import Start
@@ -137,8 +138,9 @@ def _place_among_processes() -> tuple[int, int]:
 
 
 def _among_others() -> bool:
-    """Gradients that are summed over processes must be dense."""
-    return _place_among_processes()[1] > 1
+    """Gradients that are summed over processes, or kept elsewhere, must come whole."""
+    kept = ("ACCELERATE_USE_DEEPSPEED", "ACCELERATE_USE_FSDP")
+    return _place_among_processes()[1] > 1 or any(os.environ.get(n) == "true" for n in kept)
 
 
 def _model(start: Start, spec: TrainingSpec, dtype: str) -> Any:
@@ -158,9 +160,7 @@ def _model(start: Start, spec: TrainingSpec, dtype: str) -> Any:
         parameter.requires_grad_(True)
     embedding, head = module.get_input_embeddings(), module.get_output_embeddings()
     if head is not None and head.weight is embedding.weight and not _among_others():
-        # A lookup's gradient as rows, added to the head's: as a matrix it is zeros for every word
-        # that the batch doesn't hold.
-        embedding.sparse = True
+        add_in_place(embedding)
     if dtype != "float32":
         wanted = getattr(torch, dtype)
         embedding.register_forward_hook(lambda _, __, embedded: embedded.to(wanted))

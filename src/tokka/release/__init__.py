@@ -1,0 +1,1 @@
+"""Policy gate, registry, approvals, audit trail, cards, signature, bill of materials."""
