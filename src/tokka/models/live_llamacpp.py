@@ -17,30 +17,21 @@ from __future__ import annotations
 
 import asyncio
 import json
-import threading
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tokka.errors import ServiceError, UsageError
+from tokka.errors import ServiceError
+from tokka.models.live_beside import Beside
 from tokka.models.live_child import Child
 from tokka.models.live_http import Exchange, Refused, post, send
 from tokka.models.live_writing import Flow, Spoken, refuse_too_long
-from tokka.models.llamacpp import LlamaCppModel, capabilities_of, open_llamacpp, threads_here
+from tokka.models.llamacpp import capabilities_of, threads_here
 from tokka.models.llamacpp_server import BLOCK_TOKENS
-from tokka.models.protocol import (
-    Capabilities,
-    GenerateRequest,
-    GenerateResult,
-    Memo,
-    Progress,
-    Renderer,
-    ScoreRequest,
-    ScoreResult,
-)
+from tokka.models.protocol import GenerateRequest, GenerateResult, Renderer
 from tokka.models.safety import refuse_unsafe
 
 _LEAVING_SECONDS = 2.0  # the child has noticed by then; measured: 0.02 to 0.06
@@ -363,71 +354,3 @@ def _shared(prompt: Sequence[int], cached: Sequence[int]) -> int:
 
 def _pass(event: bytes) -> None:
     """What comes back doesn't matter."""
-
-
-class Beside:
-    """The same GGUF as a LanguageModel, for a search that asks it: the exam's own engine in a child
-    of its own, started when it is first asked. So a search finds here what it found in the exam."""
-
-    def __init__(
-        self,
-        path: Path,
-        renderer: Renderer,
-        digest: str,
-        context_tokens: int,
-        threads: int,
-        log: Path | None,
-    ) -> None:
-        self.name, self.digest = str(path), digest
-        self.capabilities: Capabilities = capabilities_of(renderer, context_tokens)
-        self._renderer = renderer
-        self._how: dict[str, Any] = {
-            "context_tokens": context_tokens, "threads": threads, "log": log,
-        }  # fmt: skip
-        self._path = path
-        self._opened: LlamaCppModel | None = None
-        self._closed = False
-        self._turn = threading.Lock()
-
-    @property
-    def renderer(self) -> Renderer:
-        return self._renderer
-
-    def score(
-        self,
-        requests: Sequence[ScoreRequest],
-        memo: Memo | None = None,
-        progress: Progress | None = None,
-    ) -> Iterator[ScoreResult]:
-        return self._model().score(requests, memo, progress)
-
-    def generate(
-        self,
-        requests: Sequence[GenerateRequest],
-        memo: Memo | None = None,
-        progress: Progress | None = None,
-    ) -> Iterator[GenerateResult]:
-        return self._model().generate(requests, memo, progress)
-
-    def _model(self) -> LlamaCppModel:
-        with self._turn:
-            if self._closed:
-                raise UsageError(f"{self.name}: the model is closed; open it again")
-            if self._opened is None:
-                self._opened = open_llamacpp(self._path, self._renderer, self.digest, **self._how)
-            return self._opened
-
-    def close(self) -> None:
-        """The live model closes what it owns."""
-
-    def close_child(self) -> None:
-        with self._turn:
-            self._closed = True
-            if self._opened is not None:
-                self._opened.close()
-
-    def __enter__(self) -> Beside:
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self.close()

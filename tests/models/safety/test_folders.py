@@ -117,12 +117,34 @@ def test_folders_that_begin_with_a_dot_are_no_part_of_a_model(safe: Path) -> Non
     assert refuse_unsafe(safe) == ()
 
 
-@pytest.mark.parametrize("shard", ["../other.safetensors", "model.bin", "missing.safetensors",
-                                   "..\\\\other.safetensors"])  # fmt: skip
-def test_an_index_may_name_only_safetensors_of_its_own_folder(folder: Path, shard: str) -> None:
+@pytest.mark.parametrize(
+    ("shard", "reason"),
+    [
+        ("../other.safetensors", "no safetensors file of this folder"),
+        ("sub/other.safetensors", "no safetensors file of this folder"),
+        ("model.bin", "no safetensors file of this folder"),
+        ("..\\other.safetensors", "no safetensors file of this folder"),
+        ("missing.safetensors", "is missing"),
+    ],
+)
+def test_an_index_may_name_only_safetensors_of_its_own_folder(
+    folder: Path, shard: str, reason: str
+) -> None:
+    (folder / "sub").mkdir()
+    for place in (folder.parent, folder / "sub"):
+        safetensors(place / "other.safetensors")
     index = folder / "model.safetensors.index.json"
     index.write_text(json.dumps({"weight_map": {"w": shard}}))
-    with pytest.raises(IntegrityError, match=r"no safetensors file of this folder|is missing"):
+    with pytest.raises(IntegrityError, match=reason):
+        refuse_unsafe(folder)
+
+
+def test_an_index_larger_than_such_files_are_isn_t_read(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(folders, "MAX_INDEX_BYTES", 4)
+    (folder / "model.safetensors.index.json").write_text('{"weight_map": {}}')
+    with pytest.raises(IntegrityError, match="reads at most 4"):
         refuse_unsafe(folder)
 
 

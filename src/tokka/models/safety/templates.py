@@ -202,12 +202,10 @@ def _rehearse(template: str) -> str:
     said = done.stdout.decode("ascii", "replace")
     if done.returncode < 0:
         return "takes more time or memory than a chat needs"
-    if done.returncode:
-        return "can't be rendered"
     return {
         "ok": "",
         "too long": "makes a text without end",
         "SecurityError": "tries to leave its sandbox",
         "RecursionError": "calls itself without end",
         "MemoryError": "takes more memory than a chat needs",
-    }.get(said, f"can't be rendered ({shown(said)})")
+    }.get(said, f"can't be rendered ({shown(said) or done.returncode})")
