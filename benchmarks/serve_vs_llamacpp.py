@@ -41,7 +41,7 @@ GGUF = "model.gguf"
 MAX_TOKENS = 32
 PLACES = 32
 CONTEXT = 768  # tokens a place
-REQUESTS = {1: 8, 8: 32, 32: 96}  # by clients
+REQUESTS = {1: 8, 8: 24, 32: 64}  # by clients
 PAIRS = 7
 MAX_PROMPT_CHARACTERS = 400
 
@@ -72,7 +72,9 @@ def main() -> None:
             "llama.cpp": Server(peer, [completion(text) for text in rendered(folder, asked)]),
         }
         for side in sides.values():
-            asyncio.run(load(side.target, side.bodies[:PLACES], PLACES))  # first touch of memory
+            first = asyncio.run(load(side.target, side.bodies[:PLACES], PLACES))  # touches memory
+            if len(wrong := [one.error for one in first.heard if one.error]) == PLACES:
+                raise SystemExit(f"{side.target.path}: {wrong[0]}")
         pairs = list(measure(sides, 3 if given.quick else PAIRS))
     check(pairs)
     found = summary(pairs)
@@ -103,7 +105,7 @@ def completion(text: str) -> dict[str, Any]:
 
 
 def _streamed() -> dict[str, Any]:
-    how = {"model": "m", "max_tokens": MAX_TOKENS, "stream": True}
+    how = {"model": "bench", "max_tokens": MAX_TOKENS, "stream": True}
     return {**how, "stream_options": {"include_usage": True}}
 
 

@@ -4,8 +4,8 @@
 
 tokka's server over the embedded model's GGUF, 16 places, 32 more may wait. Each client asks, over a
 connection of its own and with one of four keys, to repeat a secret word that was never used before,
-streamed; an answer that holds somebody else's word is mixed up, a question that was never answered
-is lost. A refusal (503) is asked again after its Retry-After, a broken answer at once.
+streamed; an answer that holds somebody else's word is mixed up, a question that isn't answered in
+four minutes is lost. A refusal (503) is asked again after its Retry-After, a broken answer at once.
 
 Meanwhile llama.cpp's process is killed every 40 seconds, every twentieth client hangs up in the
 middle of an answer, and some send half a request, no JSON, a body that is too large or a wrong key.
@@ -43,6 +43,8 @@ from serve_vs_llamacpp import model_folder
 HERE = Path(__file__).parent
 PLACES, QUEUE, CONTEXT = 16, 32, 512
 KILL_SECONDS = 40
+THINK_SECONDS = 4.0  # at most, between an answer and the next question
+LOST_SECONDS = 240.0
 LARGEST_BODY = 1_000_000
 PATH = "/v1/chat/completions"
 SHOWN = (("りんご4182", "りんご4182"), ("かもめ9035", "かもめ9035"))
@@ -129,6 +131,7 @@ async def soak(
             if dice.random() < 0.04:
                 await misbehave(target, dice, found)
             await ask(connection, key, dice, found)
+            await asyncio.sleep(dice.uniform(0, THINK_SECONDS))
         connection.close()
 
     faults = asyncio.create_task(kill_children(process.pid, stop, found))
@@ -150,7 +153,8 @@ async def ask(connection: Connection, key: str, dice: random.Random, found: Foun
         word = f"{dice.choice(WORDS)}{dice.randrange(10_000, 100_000)}"
     found.words.add(word)
     leave = 2 if dice.random() < 0.05 else None
-    for _ in range(100):
+    begun = time.monotonic()
+    while time.monotonic() - begun < LOST_SECONDS:
         heard = await connection.ask(body(word), leave_after=leave)
         if "x-request-id" in heard.headers:
             found.ids.append(heard.headers["x-request-id"])
@@ -158,7 +162,7 @@ async def ask(connection: Connection, key: str, dice: random.Random, found: Foun
             found.counts["refused, asked again"] += 1
             if "retry-after" not in heard.headers:
                 found.strange.append("a 503 without Retry-After")
-            await asyncio.sleep(min(2.0, float(heard.headers.get("retry-after", 1))))
+            await asyncio.sleep(float(heard.headers.get("retry-after", 1)) + dice.random())
         elif heard.error == "left":
             found.counts["hung up"] += 1
             return

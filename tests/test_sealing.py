@@ -243,6 +243,12 @@ def test_changed_scores_and_timings_are_found(decide: Decide, workspace: Path) -
     assert "exam domain: the scores of lora" in said and "timings.json" in said
 
 
+@pytest.mark.parametrize("wrong", ["[]", '{"lora": {"arm": "lora"}}'])
+def test_timings_that_are_none_are_refused(decide: Decide, workspace: Path, wrong: str) -> None:
+    (reports(workspace) / "timings.json").write_text(wrong)
+    assert f"holds no timing of {ARM} as a run writes it" in reasons(decide())
+
+
 def test_a_changed_answer_is_found(decide: Decide, workspace: Path) -> None:
     seal = read_record(reports(workspace) / "evidence.json", Seal)
     (folder,) = [s.folder for s in seal.sittings if (s.arm, s.exam) == (ARM, "domain")]

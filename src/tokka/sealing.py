@@ -15,9 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 
-from tokka.errors import TokkaError, UsageError
+from tokka.errors import IntegrityError, TokkaError, UsageError
 from tokka.pipeline import (
     VERSIONS,
     Build,
@@ -242,8 +242,13 @@ def _read_seal(folder: Path) -> Seal | None:
 
 def _timing(folder: Path, arm: str) -> Timing | None:
     path = folder / "timings.json"
-    found = read_json(path).get(arm) if path.is_file() else None
-    return None if found is None else Timing.model_validate(found)
+    try:
+        found = read_json(path).get(arm) if path.is_file() else None
+        return None if found is None else Timing.model_validate(found)
+    except (AttributeError, ValidationError) as error:
+        raise IntegrityError(
+            f"{path}: holds no timing of {arm} as a run writes it; make it again: tokka run"
+        ) from error
 
 
 def _found(project: Project, workspace: Workspace, broken: list[str], observer: Observer) -> Seal:

@@ -147,7 +147,7 @@ def _open_parts(
         live: Any = open_live(
             release.served.base_model, places=project.serve.places, root=project.root,
             language=release.language, weights=weights, adapters=adapters, dtype=DTYPE,
-            threads=project.threads, endpoint=endpoint, notice=notice,
+            threads=project.threads, endpoint=endpoint, notice=notice, exact=False,
         )  # fmt: skip
         lives.append(live)
         model: LanguageModel = live.model

@@ -187,6 +187,12 @@ def test_half_a_surrogate_pair_is_no_text_and_is_replaced(serve: Callable[..., S
     assert text == result.text == "a?"
 
 
+def test_a_line_separator_within_a_text_doesnt_end_its_event(serve: Callable[..., Service]) -> None:
+    said = '{"choices":[{"delta":{"content":"a\u2028b\x85c"},"finish_reason":"stop"}]}'
+    text, result = ask(serve((200, {}, [said])))
+    assert text == result.text == "a\u2028b\x85c"
+
+
 def test_no_more_are_asked_at_once_than_there_are_places(serve: Callable[..., Service]) -> None:
     entered, most, lock = [0], [0], threading.Lock()
     gate = threading.Event()

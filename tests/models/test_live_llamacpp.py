@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from tokka.errors import IntegrityError, ServiceError, UsageError
+from tokka.models import live_beside
 from tokka.models.llamacpp_server import BLOCK_TOKENS
 from tokka.models.protocol import GenerateRequest, Prompt
 
@@ -297,3 +298,31 @@ def test_texts_lie_beside_each_other(live: LlamaCppLive, run: Run) -> None:
         return used
 
     assert run(numbers()) == [0, 0, 0]
+
+
+def test_the_model_of_a_search_is_opened_again_after_it_gave_up(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    opened: list[Any] = []
+
+    class GivesUpFirst:
+        closed = False
+
+        def score(self, *_: Any) -> Iterator[str]:
+            if self is opened[0]:
+                raise ServiceError("ended twice")
+            yield "scored"
+
+        def close(self) -> None:
+            self.closed = True
+
+    def open_one(*_: Any, **how: Any) -> Any:
+        opened.append(GivesUpFirst())
+        return opened[-1]
+
+    monkeypatch.setattr(live_beside, "open_llamacpp", open_one)
+    monkeypatch.setattr(live_beside, "capabilities_of", lambda *_: None)
+    beside = live_beside.Beside(Path("a.gguf"), Ids(), "0" * 64, 512, 1, None)  # type: ignore[arg-type]
+    with pytest.raises(ServiceError):
+        list(beside.score([]))
+    assert opened[0].closed and list(beside.score([])) == ["scored"]

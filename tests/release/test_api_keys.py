@@ -152,6 +152,7 @@ def test_another_key_opens_no_session(ledger):
         ({"requests_per_minute": 0}, "limits are at least 1"),
         ({"tokens_per_day": -5}, "limits are at least 1"),
         ({"expires": "tomorrow"}, "expires is UTC as"),
+        ({"expires": "2999-1-5T00:00:00Z"}, "expires is UTC as"),
         ({"expires": "2020-01-01T00:00:00Z"}, "is past already"),
     ],
 )

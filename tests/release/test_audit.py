@@ -257,6 +257,12 @@ def test_recorded_heads_of_another_ledger_or_key_are_named(chain: Chain) -> None
     assert chain.faults((foreign,)) == ["the recorded head of entry 1 is signed by another key"]
 
 
+def test_a_recorded_head_before_the_beginning_is_a_fault(chain: Chain) -> None:
+    before = sign_head(LEDGER_KEY.private, LEDGER, -9, chain.entries[0].hash)
+    (fault,) = chain.faults((before,))
+    assert "isn't the one of which the head was recorded" in fault
+
+
 def test_a_trail_under_another_key_is_refused_when_the_key_is_known(folder: Path) -> None:
     """The whole folder made anew with another ledger's key is sound in itself."""
     mallory = actor("mallory")
@@ -374,6 +380,26 @@ def test_white_space_that_changes_no_value_is_found_too(name: str, folder: Path)
         for space in (b" ", b"\n"):
             path.write_bytes(before[: place + 1] + space + before[place + 1 :])
             assert not verify_trail(folder, None).ok, (place, space)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ('"number":1,', '"number":1.0,'),
+        ('"number":1,', '"number":true,'),
+        ('"schema_version":1,"signed"', '"schema_version":1.0,"signed"'),
+        ('"schema_version":1,"signed"', '"signed"'),
+    ],
+)
+def test_another_spelling_of_an_entry_is_found(chain: Chain, old: str, new: str) -> None:
+    """The hash doesn't cover how an entry's own number and version are written."""
+    first, *others = (canonical_json(entry) for entry in chain.entries)
+    assert old in first
+    attacked = Trail(
+        (first.replace(old, new), *others), canonical_json(chain.head), LEDGER_KEY.public_key
+    )
+    (fault,) = verify_trail(attacked, LEDGER_KEY.public_key).faults[:1]
+    assert fault.number == 1
 
 
 def test_another_spelling_of_the_same_signature_is_found(chain: Chain) -> None:

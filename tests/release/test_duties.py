@@ -497,11 +497,16 @@ def test_times_are_utc_go_forward_and_are_the_present():
     trail.do("note", "boss", at="2026-01-07T08:55:01Z")
     with pytest.raises(NotPermitted, match="isn't now"):
         permit(trail.signed("note", "boss"), trail.books, "2026-01-07T09:05:01Z")
-    for wrong in ("2026-01-07", "2026-01-07T09:00:00+09:00", "now"):
+    spellings = ("2026-1-7T9:0:0Z", "2026-01-07t09:00:00z", "２026-01-07T09:00:00Z")
+    for wrong in ("2026-01-07", "2026-01-07T09:00:00+09:00", "now", *spellings):
         with pytest.raises(NotPermitted, match="times are UTC"):
             trail.do("note", "boss", at=wrong)
         with pytest.raises(NotPermitted, match="times are UTC"):
             trail.do("approve", "sato", version=1, expires=wrong)
+
+
+def test_no_time_ends_after_the_last_one_that_can_be_written():
+    assert days_later("9999-12-30T00:00:00Z", 365) == "9999-12-31T23:59:59Z"
 
 
 # ---- sessions -----------------------------------------------------------------------------------

@@ -41,6 +41,7 @@ def refused(**given) -> Fault:
         ({"max_tokens": 0}, "max_tokens"),
         ({"stream": "yes"}, "stream"),
         ({"stop": [""]}, "stop[0]"),
+        ({"stop": "\ud800"}, "stop"),
         ({"messages": []}, "messages"),
         ({"messages": [{"role": "user"}]}, "messages[0].content"),
         ({"messages": [{"role": "tool", "content": "x"}]}, "messages[0].role"),
@@ -65,6 +66,10 @@ def test_what_only_tunes_the_writing_is_named_as_not_applied():
     asked = chat(temperature=0.7, top_p=0.9, seed=3, tools=[{"type": "function"}], chat_id="x")
     assert asked.not_applied == ("temperature", "top_p", "seed", "tools", "chat_id")
     assert chat(temperature=0, top_p=1, n=1, seed=None).not_applied == ()
+
+
+def test_half_a_character_in_a_name_can_be_sent_back():
+    assert chat(**{"\ud800": 1}).not_applied == ("?",)
 
 
 def test_limits_can_only_be_narrowed():

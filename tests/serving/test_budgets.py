@@ -64,6 +64,9 @@ def test_reserved_tokens_are_gone_until_it_is_known_how_many_were_used():
     first = counted.reserve(key, 60)
     with pytest.raises(Fault) as refused:
         counted.reserve(key, 60)
+    assert refused.value.retry_after == 1  # the first may use less
+    with pytest.raises(Fault) as refused:
+        counted.reserve(key, 101)
     assert refused.value.retry_after == 3600  # midnight UTC
     first.settle(10)
     first.settle(10)
@@ -89,3 +92,19 @@ def test_a_restart_keeps_what_the_day_had_used():
     counted = budgets(Clock(), lambda key, day: ledger.get((key, day), 0))
     with pytest.raises(Fault, match="5 are left"):
         counted.reserve(FakeKey("k", tokens_per_day=100), 6)
+
+
+def test_a_ledger_that_fails_at_first_gives_no_fresh_day():
+    answers = [OSError("away"), 95]
+
+    def used_on(key, day):
+        answer = answers.pop(0)
+        if isinstance(answer, OSError):
+            raise answer
+        return answer
+
+    counted, key = budgets(Clock(), used_on), FakeKey("k", tokens_per_day=100)
+    with pytest.raises(OSError, match="away"):
+        counted.check_day(key)
+    with pytest.raises(Fault, match="5 are left"):
+        counted.reserve(key, 6)

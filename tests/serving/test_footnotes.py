@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -56,3 +58,10 @@ def test_the_quote_is_what_stands_in_the_document():
 def test_what_was_added_comes_off_and_nothing_else(text, cited):
     text = without_footnotes(text)  # a text that ends in such lines by itself
     assert without_footnotes(text + footnotes(answer(*cited), "ja")) == text
+
+
+def test_no_text_takes_longer_than_its_length():
+    text = "\n\n[1] " + " " * 300_000 + "\nx"
+    started = time.perf_counter()
+    assert without_footnotes(text) == text
+    assert time.perf_counter() - started < 5  # tried from each place: minutes

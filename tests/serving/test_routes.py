@@ -210,6 +210,18 @@ def test_a_model_that_refuses_to_begin_is_no_accident(error, status):
     assert (service.inside, service.writing.used) == (0, 0)
 
 
+def test_a_search_that_breaks_down_is_503():
+    def hear(*_):
+        raise ServiceError("the embedder is away, asked for 山田")
+
+    service = make_service()
+    service.specialist.hear = hear
+    answer = one(service, "/v1/chat/completions")
+    assert (answer.status_code, answer.headers["retry-after"]) == (503, "5")
+    assert "山田" not in answer.text
+    assert (service.inside, service.hearing.used) == (0, 0)
+
+
 def test_an_accident_within_a_stream_ends_it_with_an_error(caplog):
     service = make_service()
     service.specialist.said = lambda *_: [][1]
@@ -314,6 +326,12 @@ def test_an_approval_that_runs_out_between_two_looks_ends_service_at_once():
     service.standing = Standing(stage="serving", expires="2020-01-01T00:00:00Z")
     answer = one(service, "/v1/chat/completions")
     assert (answer.status_code, answer.json()["error"]["code"]) == (503, "not_approved")
+
+
+@pytest.mark.parametrize(("limit", "status"), [("1000", 200), ("0000000011000", 400), ("0", 400)])
+def test_the_log_is_read_in_so_many_rows(limit, status):
+    answer = one(make_service(), f"/tokka/requests?limit={limit}", "auditor", method="GET")
+    assert answer.status_code == status
 
 
 def test_an_actor_decides_over_his_session():

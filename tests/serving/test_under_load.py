@@ -13,6 +13,7 @@ import pytest
 from fakes import FakeLive, make_service, serving
 
 from tokka.models.protocol import GenerateRequest
+from tokka.serving.listening import Listening, listen
 
 
 def body(text: str, stream: bool = False) -> dict[str, Any]:
@@ -33,6 +34,13 @@ def said_in(answer: httpx.Response) -> str:
         return answer.json()["choices"][0]["message"]["content"]
     chunks = [json.loads(line[6:]) for line in answer.text.split("\n") if line[:7] == "data: {"]
     return "".join(chunk["choices"][0]["delta"].get("content", "") for chunk in chunks)
+
+
+def raw(sent: bytes) -> bytes:
+    return (
+        b"POST /v1/chat/completions HTTP/1.1\r\nhost: a\r\nauthorization: Bearer tk-user\r\n"
+        b"content-type: application/json\r\ncontent-length: %d\r\n\r\n" % len(sent) + sent
+    )
 
 
 def until(met: Any, seconds: float = 5.0) -> bool:
@@ -222,10 +230,35 @@ def test_a_client_that_stops_reading_frees_its_place():
         deaf.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         host, port = url.removeprefix("http://").split(":")
         deaf.connect((host, int(port)))
-        deaf.sendall(
-            b"POST /v1/chat/completions HTTP/1.1\r\nhost: a\r\nauthorization: Bearer tk-user\r\n"
-            b"content-type: application/json\r\ncontent-length: %d\r\n\r\n" % len(sent) + sent
-        )
+        deaf.sendall(raw(sent))
         assert until(lambda: service.writing.used == 1)
         assert until(lambda: service.writing.used == 0 and service.inside == 0, 8)
     assert service.registry.rows[0].outcome == "stalled"
+
+
+def test_a_client_that_stops_reading_doesnt_hold_up_the_end():
+    import os
+    import signal
+    import socket
+    import threading
+
+    live = FakeLive(script=lambda r: "あ" * 10_000_000, piece=20_000)
+    service = make_service(live, places=1, stall_seconds=1, drain_seconds=0.2)
+    service.specialist.request_of = lambda heard, most, stop: GenerateRequest(heard.prompt, 10**7)
+    sent = json.dumps(body("長い", True)).encode()
+    with socket.socket() as deaf:
+
+        def ask(port: int) -> None:
+            deaf.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            deaf.connect(("127.0.0.1", port))
+            deaf.sendall(raw(sent))
+            until(lambda: any(visit.sending for visit in service.running.values()))
+            os.kill(os.getpid(), signal.SIGTERM)
+
+        def ready(port: int) -> None:
+            threading.Thread(target=ask, args=(port,), daemon=True).start()
+
+        asyncio.run(asyncio.wait_for(listen(service, Listening(port=0), ready), 15))
+    service.recorder.close()
+    service.thread.shutdown(wait=False)
+    assert (service.inside, service.writing.used) == (0, 0)

@@ -10,9 +10,9 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from tokka.errors import UsageError
+from tokka.errors import ServiceError, UsageError
 from tokka.models.llamacpp import LlamaCppModel, capabilities_of, open_llamacpp
 from tokka.models.protocol import (
     Capabilities,
@@ -24,6 +24,8 @@ from tokka.models.protocol import (
     ScoreRequest,
     ScoreResult,
 )
+
+T = TypeVar("T")
 
 
 class Beside:
@@ -60,7 +62,7 @@ class Beside:
         memo: Memo | None = None,
         progress: Progress | None = None,
     ) -> Iterator[ScoreResult]:
-        return self._model().score(requests, memo, progress)
+        return self._surviving(self._model().score(requests, memo, progress))
 
     def generate(
         self,
@@ -68,7 +70,18 @@ class Beside:
         memo: Memo | None = None,
         progress: Progress | None = None,
     ) -> Iterator[GenerateResult]:
-        return self._model().generate(requests, memo, progress)
+        return self._surviving(self._model().generate(requests, memo, progress))
+
+    def _surviving(self, results: Iterator[T]) -> Iterator[T]:
+        """An exam gives up when its child has ended twice; a server opens another next time."""
+        try:
+            yield from results
+        except ServiceError:
+            with self._turn:
+                if self._opened is not None:
+                    self._opened.close()
+                self._opened = None
+            raise
 
     def _model(self) -> LlamaCppModel:
         with self._turn:

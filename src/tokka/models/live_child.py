@@ -22,7 +22,7 @@ from tokka.models.llamacpp_process import LlamaServer
 
 _LOOK_SECONDS = 0.25
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 30.0
-_STEADY_SECONDS = 60.0  # after which a crash counts as the first again
+_STEADY_SECONDS = 10.0  # after which a crash counts as the first again
 
 
 class Child:
@@ -35,10 +35,11 @@ class Child:
         threads: int,
         log: Path | None,
         places: int,
+        exact: bool,
         stall_seconds: float,
         silent_since: Callable[[], float],
     ) -> None:
-        self._how = (path, context_tokens, threads, log, places)
+        self._how = (path, context_tokens, threads, log, places, exact)
         self._stall_seconds, self._silent_since = stall_seconds, silent_since
         self._server = LlamaServer(*self._how)
         self._started = time.monotonic()

@@ -213,11 +213,11 @@ class EndpointLive:
 
 async def _events(reply: httpx.Response) -> AsyncIterator[dict[str, Any]]:
     """The JSON of each server-sent event, up to [DONE]."""
-    async for line in reply.aiter_lines():
-        if not line.startswith("data:"):
+    async for line in _lines(reply):
+        if not line.startswith(b"data:"):
             continue
         data = line[5:].strip()
-        if data == "[DONE]":
+        if data == b"[DONE]":
             return
         try:
             found = json.loads(data)
@@ -226,3 +226,13 @@ async def _events(reply: httpx.Response) -> AsyncIterator[dict[str, Any]]:
         if not isinstance(found, dict):
             raise _Again("an event that is no object")
         yield found
+
+
+async def _lines(reply: httpx.Response) -> AsyncIterator[bytes]:
+    """As events have them: httpx's own would also break at U+2028 or U+0085 within a text."""
+    rest = b""
+    async for part in reply.aiter_bytes():
+        *lines, rest = (rest + part).split(b"\n")
+        for line in lines:
+            yield line
+    yield rest

@@ -96,7 +96,7 @@ class LlamaCppLive:
         self._closed = False
         self._beside = Beside(path, renderer, digest, context_tokens, threads, log)
         self._child = Child(
-            path, context_tokens, threads, log, places, stall_seconds, self._silent_since
+            path, context_tokens, threads, log, places, exact, stall_seconds, self._silent_since
         )
 
     @property
@@ -273,7 +273,8 @@ class LlamaCppLive:
         asked = post(
             "/completion",
             self._child.headers,
-            {**body, "cache_prompt": cached, "id_slot": place.number},
+            # Where nothing must be exact, llama.cpp finds the slot with the best cache itself.
+            {**body, "cache_prompt": cached, "id_slot": place.number if self._exact else -1},
         )
         text.heard_at = time.monotonic()
         host, port = self._child.address

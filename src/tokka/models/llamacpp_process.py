@@ -26,11 +26,18 @@ class LlamaServer:
     """The child process: `url`, `headers` for httpx, `close()`. See `llamacpp_server`."""
 
     def __init__(
-        self, path: Path, context_tokens: int, threads: int, log: Path | None, places: int = 1
+        self,
+        path: Path,
+        context_tokens: int,
+        threads: int,
+        log: Path | None,
+        places: int = 1,
+        exact: bool = True,
     ) -> None:
         """Start the child and wait until it has loaded `path`. Raises ServiceError if it can't.
 
-        It writes `places` texts at once, each in `context_tokens` of its own.
+        It writes `places` texts at once, each in `context_tokens` of its own. `exact`: prompts are
+        computed in blocks and nothing is cached but what was last sent; else as llama.cpp likes.
         """
         self.path, self.log = path, log
         api_key = secrets.token_urlsafe(32)
@@ -53,6 +60,7 @@ class LlamaServer:
             "context_tokens": context_tokens,
             "threads": threads,
             "places": places,
+            "exact": exact,
         }
         assert self._process.stdin is not None and self._process.stdout is not None
         try:

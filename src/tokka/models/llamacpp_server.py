@@ -53,18 +53,20 @@ def _start(path: str, settings: dict[str, Any]) -> Any:
     params.api_keys = [settings["api_key"]]
     places = settings.get("places", 1)
     params.n_ctx = settings["context_tokens"] * places
-    params.n_batch = params.n_ubatch = BLOCK_TOKENS
     params.cpuparams.n_threads = params.cpuparams_batch.n_threads = settings["threads"]
-    # No second prompt cache and no checkpoints: what a slot has cached is what was last sent to it,
-    # so the parent knows it. With a full sliding-window cache a prefix can be kept on Gemma too.
     params.n_parallel = places
     if places > 1:
         params.kv_unified = False  # a context of its own for each, as with one alone
         # A stream holds its thread until its end is noticed; health must be asked beside them.
         params.n_threads_http = 2 * places + 4
-    params.cache_ram_mib = 0
-    params.n_ctx_checkpoints = 0
-    params.swa_full = True
+    if settings.get("exact", True):
+        params.n_batch = params.n_ubatch = BLOCK_TOKENS
+        # No second prompt cache and no checkpoints: what a slot has cached is what was last sent to
+        # it, so the parent knows it. With a full sliding-window cache a prefix can be kept on Gemma
+        # too.
+        params.cache_ram_mib = 0
+        params.n_ctx_checkpoints = 0
+        params.swa_full = True
     params.ctx_shift = False
     params.fit_params = False
     params.warmup = False

@@ -33,6 +33,7 @@ from tokka.release.chain import (
     load_public,
     normal_pem,
 )
+from tokka.release.chain import line as written
 from tokka.release.records import Entry, Head
 from tokka.release.trail import READABLE, Trail, read_trail, readable
 from tokka.release.vouching import People
@@ -145,7 +146,11 @@ def _row(line: str) -> _Row:
         raw = json.loads(line)
         if not isinstance(raw, dict) or canonical_json(raw) != line:
             return _Row({}, None)
-        return _Row(raw, Entry.model_validate(raw))
+        entry = Entry.model_validate(raw)
+        # Beside what is hashed nothing may be spelt otherwise either: 1.0, true, or left out.
+        signed = canonical_json(raw["signed"])
+        same = written(entry.number, entry.previous, signed, entry.hash) == line
+        return _Row(raw, entry) if same else _Row({}, None)
     except (ValidationError, ValueError, RecursionError):
         return _Row({}, None)
 
@@ -286,7 +291,9 @@ def _recorded_faults(
 
 
 def _hash_at(rows: Sequence[_Row], number: int, beginning: str) -> Any:
-    return rows[number - 1].hash if number else beginning
+    if number > 0:
+        return rows[number - 1].hash
+    return beginning if number == 0 else None  # whose own key it is may sign any number
 
 
 # ---- who did it ---------------------------------------------------------------------------------

@@ -25,6 +25,7 @@ from tokka.release.records import Act, Actor, Entry, ModelEntry, Signed, Stage, 
 ENDED: tuple[Stage, ...] = ("retired", "rejected", "withdrawn")
 TIERS: tuple[Tier, ...] = ("low", "medium", "high")
 API_KEY = "api_key"  # the part of a note's details that is about an API key
+WRITTEN, LAST = "%Y-%m-%dT%H:%M:%SZ", "9999-12-31T23:59:59Z"  # how times are written; the last
 
 
 @dataclass(frozen=True, slots=True)
@@ -320,10 +321,16 @@ def days_later(at: str, days: int) -> str:
     """>>> days_later("2026-11-23T00:00:00Z", 1)
     '2026-11-24T00:00:00Z'
     """
-    later = moment(at) + timedelta(days=days)
-    return later.strftime("%Y-%m-%dT%H:%M:%SZ")
+    try:
+        return (moment(at) + timedelta(days=days)).strftime(WRITTEN)
+    except OverflowError:
+        return LAST
 
 
 def moment(at: str) -> datetime:
-    """Raises ValueError for anything but ISO 8601 in UTC with seconds."""
-    return datetime.strptime(at, "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=UTC)
+    """Raises ValueError for anything but ISO 8601 in UTC with seconds, in its one spelling: times
+    are compared as texts, where `2027-1-5T…` comes after `2027-01-06T…`."""
+    found = datetime.strptime(at, WRITTEN).replace(tzinfo=UTC)
+    if found.strftime(WRITTEN) != at:
+        raise ValueError(f"{at!r} isn't written as 2026-11-23T01:02:03Z")
+    return found

@@ -128,6 +128,10 @@ class Answering:
             text = str(error)
             says = text if text.startswith("messages:") else "messages can't be asked as they are"
             raise wrong(says, "messages") from None
+        except ServiceError:  # an embedder or a model that the search asks
+            raise unavailable(
+                "the search broke down; ask again in a moment", "model_failed"
+            ) from None
         except asyncio.CancelledError:
             hearing.add_done_callback(_forget)
             raise

@@ -136,16 +136,18 @@ class _Routes:
             raise wrong(f"dimensions must be {embedder.dimensions} or left out", "dimensions")
         assert visit.key is not None
         embed = embedder.queries if asked.kind == "query" else embedder.passages
+        count = service.live.renderer.count
+        service.budgets.check_day(visit.key)
         try:
             async with service.hearing.turn(visit.key.id, service.limits.queue_seconds):
+                tokens = await elsewhere(service, lambda: sum(map(count, asked.texts)))
+                service.budgets.reserve(visit.key, tokens).settle(tokens)
+                visit.prompt_tokens = tokens
                 rows = await elsewhere(service, embed, asked.texts)
         except TimeoutError:
             raise Fault(503, "no place came free in time", code="queue_timeout") from None
         except ServiceError:
             raise Fault(503, "the embedder can't be reached", code="model_failed") from None
-        tokens = sum(service.live.renderer.count(text) for text in asked.texts)
-        visit.prompt_tokens = tokens
-        service.budgets.reserve(visit.key, tokens).settle(tokens)
         return self._json(
             {
                 "object": "list",
@@ -191,7 +193,7 @@ class _Routes:
         since = request.query_params.get("since")
         key_id = request.query_params.get("key")
         limit = request.query_params.get("limit", "100")
-        if not (limit.isascii() and limit.isdigit() and 1 <= int(limit[:9]) <= _MOST_ROWS):
+        if not (re.fullmatch("[0-9]{1,9}", limit) and 1 <= int(limit) <= _MOST_ROWS):
             raise wrong(f"limit must be a whole number from 1 to {_MOST_ROWS}", "limit")
         if since is not None and not re.fullmatch(SINCE, since, re.ASCII):
             raise wrong("since must be UTC, as 2026-11-23T00:00:00Z", "since")

@@ -243,8 +243,11 @@ def _asked(
     if limit > rules.max_tokens:
         wishes.append("max_tokens")
     unknown = sorted(set(given) - set(schema["properties"]) - {"functions"})
-    wishes += [name[:64] for name in unknown[:_NAMED]]
+    # Half a character is legal in JSON's names, and can't be sent back.
+    wishes += [name[:64].encode("utf-8", "replace").decode() for name in unknown[:_NAMED]]
     stop = given.get("stop", ())
+    for text in (stop,) if isinstance(stop, str) else stop:
+        _check_text(text, "stop")
     return Asked(
         messages=said,
         stream=bool(given.get("stream")),

@@ -90,12 +90,14 @@ class Budgets:
         limit = key.tokens_per_day
         if limit is not None and account.used + account.reserved + most > limit:
             left = max(0, limit - account.used - account.reserved)
+            later = account.used + most <= limit  # what others have set aside may come back
+            when = "when running answers have ended" if later else "after midnight UTC"
             raise Fault(
                 429,
                 f"this key may use {limit} tokens a day, {left} are left, and this request can use "
-                f"{most}; ask for less (max_tokens), or come back after midnight UTC",
+                f"{most}; ask for less (max_tokens), or come back {when}",
                 code="tokens_per_day",
-                retry_after=self._until_midnight(),
+                retry_after=None if later else self._until_midnight(),
             )
         account.reserved += most
         return Reserved(account, day, most)
@@ -106,11 +108,13 @@ class Budgets:
         self._today(key, account)
         limit = key.tokens_per_day
         if limit is not None and account.used + account.reserved >= limit:
+            later = account.used < limit
+            when = "when running answers have ended" if later else "after midnight UTC"
             raise Fault(
                 429,
-                f"this key has used its {limit} tokens of today; come back after midnight UTC",
+                f"this key has no token of its {limit} left today; come back {when}",
                 code="tokens_per_day",
-                retry_after=self._until_midnight(),
+                retry_after=None if later else self._until_midnight(),
             )
 
     def _account(self, key: Key) -> _Account:
@@ -150,9 +154,10 @@ class Budgets:
     def _today(self, key: Key, account: _Account) -> str:
         day = self._now().strftime("%Y-%m-%d")
         if account.day != day:
-            account.day, account.reserved = day, 0
-            # Without a limit nobody asks how much it was; the ledger keeps the sum all the same.
-            account.used = 0 if key.tokens_per_day is None else self._used_on(key.id, day)
+            # Without a limit nobody asks how much it was; the ledger keeps the sum all the same. It
+            # is asked first: where it fails, the day hasn't begun, and is asked for again.
+            used = 0 if key.tokens_per_day is None else self._used_on(key.id, day)
+            account.day, account.reserved, account.used = day, 0, used
         return day
 
     def _until_midnight(self) -> float:

@@ -16,8 +16,9 @@ from typing import Any
 
 from tokka.records import Answer, Citation, Passage
 
-# Only what stands at the very end, line by line, in the form that `footnotes` writes.
-_FOOT = re.compile(r"\n\n\[\d{1,3}\] [^\n]+(?:\n\[\d{1,3}\] [^\n]+)*\s*\Z")
+# Only what stands at the very end, line by line, in the form that `footnotes` writes. Possessive: a
+# caller's line of spaces would otherwise be tried from each of its places.
+_FOOT = re.compile(r"\n\n\[\d{1,3}\] [^\n]++(?:\n\[\d{1,3}\] [^\n]++)*+\s*+\Z")
 _TITLE_CHARACTERS = 200
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import math
 import socket
 import ssl
 from collections.abc import Callable, Iterator
@@ -23,6 +24,7 @@ from tokka.errors import UsageError
 from tokka.extras import require
 from tokka.serving.app import make_app
 from tokka.serving.door import where as where_of
+from tokka.serving.reply import ABORT
 from tokka.serving.service import Service
 
 require("uvicorn", extra="serve")
@@ -70,6 +72,8 @@ def _config(service: Service, where: Listening) -> uvicorn.Config:
         server_header=False,
         proxy_headers=False,
         timeout_keep_alive=service.limits.keep_alive_seconds,
+        # After our own drain: else one client that doesn't read what it is sent holds up the end.
+        timeout_graceful_shutdown=math.ceil(service.limits.stall_seconds),
         ssl_certfile=where.tls_cert,
         ssl_keyfile=where.tls_key,
         ws="none",
@@ -193,6 +197,7 @@ def patient(protocol: Any, seconds: float, header_bytes: int, connections: int) 
             if size > header_bytes or len(self.url) > _REQUEST_LINE:
                 self._late()
                 return
+            self.scope[ABORT] = self.transport.abort
             super().on_headers_complete()
 
         def connection_lost(self, exc: Exception | None) -> None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
@@ -22,6 +22,7 @@ from tokka.serving.faults import Fault, unavailable, unexpected
 from tokka.serving.replies import ChatShape, error_event
 from tokka.serving.service import Service, Visit
 
+ABORT = "tokka.abort"  # in the scope, where a socket is: drops the connection and what is unsent
 _JSON = (b"content-type", b"application/json")
 _EVENTS = (
     (b"content-type", b"text/event-stream; charset=utf-8"),
@@ -52,6 +53,8 @@ class Reply(Response):
                 if not task.done():
                     task.cancel()
         if work.cancelled():
+            if visit.ended == "stalled" and ABORT in scope:
+                scope[ABORT]()  # a mere close would wait until all is read
             await self._ended(send)
             return
         failure = work.exception()
@@ -99,6 +102,7 @@ class Reply(Response):
             await self._start(send, *_EVENTS)
             body = shape.first()
         body += shape.last(answer, answering.dropped_turns)
+        visit.sending = time.perf_counter()
         await send({"type": "http.response.body", "body": body, "more_body": False})
 
     async def _whole(self, send: Send) -> None:
@@ -136,7 +140,9 @@ class Reply(Response):
         if not self._asked.stream:
             return  # the body was out already
         body = error_event(fault, self._service)
-        await send({"type": "http.response.body", "body": body, "more_body": False})
+        with suppress(TimeoutError):  # whoever doesn't read isn't told
+            async with asyncio.timeout(self._service.limits.stall_seconds):
+                await send({"type": "http.response.body", "body": body, "more_body": False})
 
 
 async def _gone(receive: Receive) -> None:
