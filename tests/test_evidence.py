@@ -202,6 +202,20 @@ def test_a_changed_release_gets_no_pack(place: Place):
         make_evidence(place.project, "aoba-1", actor="aoi")
 
 
+def test_the_pack_of_another_release_is_never_replaced(place: Place, tmp_path: Path):
+    out = tmp_path / "pack"
+    make_evidence(place.project, "aoba-1", actor="aoi", out=out)
+    make_evidence(place.project, "aoba-1", actor="aoi", out=out)  # its own is
+    manifest = json.loads((out / "MANIFEST.json").read_bytes())
+    (out / "MANIFEST.json").write_text(json.dumps({**manifest, "release": "cargo-4"}))
+    with pytest.raises(UsageError, match=r"holds the pack of cargo-4; give another --out"):
+        make_evidence(place.project, "aoba-1", actor="aoi", out=out)
+    (out / "MANIFEST.json").write_text("{}")  # another program's
+    with pytest.raises(UsageError, match="something else than an evidence pack"):
+        make_evidence(place.project, "aoba-1", actor="aoi", out=out)
+    assert (out / "README.md").is_file()
+
+
 def test_another_key_may_sign_the_model(place: Place, tmp_path: Path):
     from tokka.release.model_signature import ensure_key, public_pem
 

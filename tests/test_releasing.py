@@ -36,7 +36,7 @@ from tokka.release.ledger import Ledger, open_ledger
 from tokka.release.reading import read_release
 from tokka.release.records import Entry, Head, Reexam
 from tokka.release.registry import standing_of
-from tokka.releasing import Refused, Released, export_arm, plan, release
+from tokka.releasing import Refused, Released, export_arm, plan, release, update_model
 from tokka.store import Workspace, read_record
 
 RELEASE = {
@@ -248,6 +248,26 @@ def test_a_known_model_needs_no_more_of_the_project(folder: Path, make: Making) 
     make()
     write_project(folder, release={"licence": "Apache-2.0"})
     assert make("lora-search").release.version == 2
+
+
+def test_what_the_inventory_says_changes_by_an_owner_alone(
+    folder: Path, make: Making, listener: Any
+) -> None:
+    """A tier that was raised after the first release would otherwise be passed over."""
+    write_project(folder, release={**RELEASE, "tier": "low"})
+    make()
+    write_project(folder, release={**RELEASE, "tier": "high"})
+    write_key(eva := fresh_key("eva"))
+    with ledger_of(folder) as ledger:
+        approval.enrol(ledger, load_key("aoi"), "eva", ("developer",), eva.public_key)
+    with pytest.raises(UsageError, match=r"tier 'low', the project 'high'; .*registry update"):
+        make("lora-search", actor="eva")
+    assert kinds(folder).count("release") == 1
+    entry = update_model(load_project(folder), observer=listener, actor="aoi")
+    assert entry.tier == "high"
+    assert make("lora-search", actor="eva").release.version == 2
+    assert update_model(load_project(folder), observer=listener, actor="aoi") == entry
+    assert kinds(folder).count("register") == 2
 
 
 @pytest.mark.parametrize(("actor", "why"), [("ben", "ben is validator"), ("dan", "isn't enrolled")])

@@ -175,6 +175,21 @@ def list_models(
     show_list(console(), models, found)
 
 
+@shelf.command("update")
+def update(project: ProjectFile = HERE, actor: As = None, as_json: Json = False) -> None:
+    """Enter the model again as the project says it now: owner, use, tier, base model, licence."""
+    from tokka.project import load_project
+    from tokka.releasing import update_model
+    from tokka.terminal import Bars
+
+    with Bars(quiet=as_json) as bars:
+        entry = update_model(load_project(project), observer=bars, actor=actor)
+    if as_json:
+        print_json(entry.model_dump(mode="json"))
+    else:
+        typer.echo(f"{entry.name}: owner {entry.owner}, tier {entry.tier}, base {entry.base_model}")
+
+
 @shelf.command("show")
 def show(
     name: Annotated[str, typer.Argument(help=NAME)],

@@ -98,7 +98,7 @@ def make_evidence(
             raise UsageError(f"evidence: {source} isn't here; copy the release's folder there")
         release = read_release(source, version.digest)
         folder = (out or workspace.root / "evidence" / version.name).resolve()
-        _refuse_other(folder, source)
+        _refuse_other(folder, source, release)
         key = load_key(actor)
         if dry_run:
             return Made(version.name, folder)
@@ -110,15 +110,19 @@ def make_evidence(
     return Made(version.name, folder, packed, manifest, entry)
 
 
-def _refuse_other(folder: Path, source: Path) -> None:
+def _refuse_other(folder: Path, source: Path, release: Release) -> None:
+    """Only an older pack of the same release is replaced."""
     if folder.is_relative_to(source.resolve()):
         raise UsageError(f"evidence: {folder} is in the release itself; give another --out")
-    if folder.exists() and (
-        not folder.is_dir() or (any(folder.iterdir()) and not (folder / MANIFEST).is_file())
-    ):
-        raise UsageError(
-            f"evidence: {folder} holds something else than an evidence pack; give another --out"
-        )
+    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
+        return
+    try:
+        pack = PackManifest.model_validate_json((folder / MANIFEST).read_bytes())
+    except (OSError, ValueError):
+        pack = None
+    if pack is None or (pack.release, pack.release_digest) != (release.name, release.digest):
+        what = f"the pack of {pack.release}" if pack else "something else than an evidence pack"
+        raise UsageError(f"evidence: {folder} holds {what}; give another --out")
 
 
 def _written(

@@ -148,6 +148,8 @@ def release(
             key = _key(ledger, actor)
             licence = licence_of(build)
             model = _model_entry(ledger, build, licence)
+            if model is not None:
+                _refuse_unless_owner(ledger, key, model)
             exported = _exported(build, candidate, wanted, decision)
             if model is not None:
                 _register(ledger, key, model)
@@ -175,6 +177,8 @@ def plan(
         version = there.release.version if there else ledger.next_version(name)
         signer = there.release.built_by if there else _key(ledger, actor).name
         model = None if there else _model_entry(ledger, build, licence_of(build))
+        if model is not None:
+            _refuse_unless_owner(ledger, _key(ledger, actor), model)
     return Plan(
         decision=decision,
         model=name,
@@ -296,34 +300,75 @@ def _key(ledger: Ledger, actor: str | None) -> ActorKey:
 
 
 def _model_entry(ledger: Ledger, build: Build, licence: Licence) -> ModelEntry | None:
-    """The inventory's row of a model that isn't in it yet. Raises Mistakes that list what the
-    project file must say."""
+    """The inventory's row as the project says it, where the ledger says something else or nothing.
+    What the project leaves out stays. Raises Mistakes that list what the project file must say."""
     from tokka.release.registry import books_of
 
     project, asked, name = build.project, build.project.release, model_name(build.project)
-    if name in books_of(ledger).models:
-        return None
+    known = books_of(ledger).models.get(name)
+    said = {key: getattr(asked, key).strip() for key in ("owner", "use", "tier_reason")}
+    said = {key: text or (getattr(known, key) if known else "") for key, text in said.items()}
+    is_tier_said = known is None or "tier" in asked.model_fields_set
     wanted = {
         "owner": "who answers for the model",
         "use": "what it is for, and what not",
         "tier_reason": f"why its risk tier is {asked.tier}",
     }
-    lacking = [key for key in wanted if not getattr(asked, key).strip()]
+    lacking = [key for key in wanted if not said[key]]
     if lacking:
         raise Mistakes(
             f"release: {name} is new to the inventory; write under release: in {project.file}",
             [f"{key}: {wanted[key]}" for key in lacking],
         )
-    return ModelEntry(
+    entry = ModelEntry(
         name=name,
-        owner=asked.owner,
-        use=asked.use,
-        tier=asked.tier,
-        tier_reason=asked.tier_reason,
+        tier=asked.tier if known is None or is_tier_said else known.tier,
         base_model=project.base_model,
         base_digest=build.base_digest,
         licence=licence.name,
+        validation_due=known.validation_due if known else None,
+        **said,
     )
+    return None if entry == known else entry
+
+
+def _refuse_unless_owner(ledger: Ledger, key: ActorKey, entry: ModelEntry) -> None:
+    """A model that is in the inventory changes there by an owner alone."""
+    from tokka.release.registry import books_of
+
+    books = books_of(ledger)
+    known = books.models.get(entry.name)
+    if known is None or "owner" in books.actors[key.name].duties:
+        return
+    said = [
+        f"{name} {getattr(known, name)!r}, the project {getattr(entry, name)!r}"
+        for name in type(entry).model_fields
+        if getattr(entry, name) != getattr(known, name)
+    ]
+    raise UsageError(
+        f"release: the inventory says of {entry.name} {'; '.join(said)}; an owner enters the "
+        "change with: tokka registry update --as OWNER"
+    )
+
+
+def update_model(project: Project, *, observer: Observer, actor: str | None = None) -> ModelEntry:
+    """Enter the model as the project file and its base model are now, signed by an owner; nothing
+    is written where the inventory says that already. Raises NotPermitted for anybody else."""
+    from tokka.pipeline import prepare
+    from tokka.release.approval import register
+    from tokka.release.keys import load_key
+    from tokka.release.registry import books_of
+
+    workspace = Workspace(project.root / ".tokka")
+    workspace.prepare()
+    with workspace.lock():
+        build = prepare(project, observer)
+        with _ledger(project) as ledger:
+            entry = _model_entry(ledger, build, licence_of(build))
+            if entry is None:
+                return books_of(ledger).models[model_name(project)]
+            register(ledger, load_key(actor), entry)
+            return entry
 
 
 def _register(ledger: Ledger, key: ActorKey, model: ModelEntry) -> None:

@@ -22,7 +22,8 @@ import httpx
 import pytest
 from fakes import FakeLive, make_service, serving
 
-from tokka.errors import UsageError
+from tokka.errors import IntegrityError, UsageError
+from tokka.serving.callers import KeyRing
 from tokka.serving.listening import Listening
 from tokka.serving.service import Standing
 
@@ -104,6 +105,34 @@ def test_the_ledger_is_asked_again_and_may_be_away_for_a_while(monkeypatch):
             assert time.monotonic() < ends
             time.sleep(0.02)
     assert answer.json()["error"]["code"] == "not_approved"
+
+
+def test_a_ledger_that_doesn_t_verify_ends_service(monkeypatch):
+    monkeypatch.setattr("tokka.serving.listening.LOOK_SECONDS", 0.05)
+    service = make_service()
+
+    def standing() -> Standing:
+        raise IntegrityError("entry 3 was changed")
+
+    service.registry.standing = standing
+    with serving(service) as url:
+        ends = time.monotonic() + 30
+        while httpx.get(f"{url}/readyz").status_code == 200:
+            assert time.monotonic() < ends
+            time.sleep(0.02)
+
+
+def test_keys_that_can_t_be_looked_up_are_503(monkeypatch):
+    service = make_service()
+
+    def away(presented: str) -> None:
+        raise OSError("no such host")
+
+    service.ring = KeyRing(away)
+    with serving(service) as url:
+        answer = httpx.get(f"{url}/v1/models", headers={"Authorization": "Bearer tk-user"})
+    assert answer.status_code == 503 and answer.headers["retry-after"]
+    assert answer.json()["error"]["code"] == "ledger_away"
 
 
 def test_a_body_that_drips_is_408():

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Protocol
 
-from tokka.serving.faults import Fault
+from tokka.serving.faults import Fault, unavailable
 
 Headers = Sequence[tuple[bytes, bytes]]
 USER, OPERATOR, AUDITOR, ACTOR = "user", "operator", "auditor", "actor"
@@ -113,7 +113,12 @@ class KeyRing:
             self._known.pop(digest, None)
             # Unknown keys aren't remembered: whoever guesses would push out those that are known.
             async with self._looking:
-                key = await asyncio.to_thread(self._verify, presented)
+                try:
+                    key = await asyncio.to_thread(self._verify, presented)
+                except Exception as error:  # whatever a database throws that is away
+                    raise unavailable(
+                        "keys can't be checked now; ask again in a moment", "ledger_away"
+                    ) from error
             if key is None:
                 raise _unknown()
             self._known[digest] = (self._clock() + BELIEVED_SECONDS, key)

@@ -15,12 +15,12 @@ import math
 import socket
 import ssl
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from tokka.errors import UsageError
+from tokka.errors import IntegrityError, UsageError
 from tokka.extras import require
 from tokka.serving.app import make_app
 from tokka.serving.door import where as where_of
@@ -226,6 +226,9 @@ async def _keep_looking(service: Service) -> None:
         await asyncio.sleep(LOOK_SECONDS)
         try:
             await service.look()
+        except IntegrityError:
+            _log.error("the ledger doesn't verify; nothing is answered until it does")
+            service.standing = replace(service.standing, refusal="the ledger doesn't verify")
         except Exception as error:  # the ledger may be away; what was known holds meanwhile
             _log.warning("the ledger can't be asked (%s)", type(error).__name__)
 
