@@ -216,6 +216,11 @@ def test_the_pack_of_another_release_is_never_replaced(place: Place, tmp_path: P
     assert (out / "README.md").is_file()
 
 
+def test_a_release_takes_no_key_and_no_head(place: Place):
+    with pytest.raises(UsageError, match="a release, which holds no trail"):
+        verify_path(place.folder, public_key="-----BEGIN")
+
+
 def test_another_key_may_sign_the_model(place: Place, tmp_path: Path):
     from tokka.release.model_signature import ensure_key, public_pem
 

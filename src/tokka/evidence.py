@@ -285,6 +285,11 @@ def verify_path(
         if kind == "pack":
             return verify_pack(folder, public_key=public_key, heads=heads, model=model)
         if kind == "release":
+            if public_key or heads:
+                raise UsageError(
+                    f"verify: {path} is a release, which holds no trail; --public-key and --head "
+                    "are for an evidence pack (tokka evidence) or an exported trail"
+                )
             return verify_release(folder)
         if kind == "trail":
             return verify_exported(folder, public_key=public_key, heads=heads)

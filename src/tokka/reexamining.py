@@ -202,6 +202,7 @@ def _compared(
 
 def _probed(build: Build, candidate: Candidate, models: Models) -> Reexam:
     """An endpoint keeps its weights: a few questions are asked again, and the answers compared."""
+    from tokka.exam.sitting import sit
     from tokka.pipeline import open_arm, sit_exam
 
     pairs: list[Pair] = []
@@ -210,15 +211,12 @@ def _probed(build: Build, candidate: Candidate, models: Models) -> Reexam:
         before = sit_exam(build, candidate, step, models, None)
         faults += _incomplete_faults(step, before, before)
         asked = before.questions[:PROBES]
-        again: Sequence[Answer] = list(
-            open_arm(build, candidate, models).answer(
-                asked, exam_digest=step.exam.digest, show_options=step.show_options
-            )
+        specialist = open_arm(build, candidate, models)
+        again: Sequence[Answer] = sit(
+            specialist, step.exam, asked, show_options=step.show_options, rotate=step.rotate
         )
         pairs += [
-            Pair(step.name, q, a, b)
-            for q, a, b in zip(asked, before.answers, again, strict=False)
-            if not a.rotations
+            Pair(step.name, q, a, b) for q, a, b in zip(asked, before.answers, again, strict=False)
         ]
     failed = [pair for pair in pairs if pair.after.status == "error"]
     if failed:

@@ -308,7 +308,6 @@ def _model_entry(ledger: Ledger, build: Build, licence: Licence) -> ModelEntry |
     known = books_of(ledger).models.get(name)
     said = {key: getattr(asked, key).strip() for key in ("owner", "use", "tier_reason")}
     said = {key: text or (getattr(known, key) if known else "") for key, text in said.items()}
-    is_tier_said = known is None or "tier" in asked.model_fields_set
     wanted = {
         "owner": "who answers for the model",
         "use": "what it is for, and what not",
@@ -322,7 +321,7 @@ def _model_entry(ledger: Ledger, build: Build, licence: Licence) -> ModelEntry |
         )
     entry = ModelEntry(
         name=name,
-        tier=asked.tier if known is None or is_tier_said else known.tier,
+        tier=known.tier if known and "tier" not in asked.model_fields_set else asked.tier,
         base_model=project.base_model,
         base_digest=build.base_digest,
         licence=licence.name,

@@ -241,6 +241,29 @@ def sat_by(build: Build, arm: str, folder: Path) -> list[Sat]:
     return found
 
 
+def test_what_was_asked_in_every_order_is_asked_so_again_before_a_release(
+    project: Path, service: Service, tokka: Tell, listener: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from tokka.exporting import export
+    from tokka.pipeline import Models
+    from tokka.reexamining import reexamine
+
+    file = project / "tokka.yaml"
+    said = json.loads(file.read_text(encoding="utf-8"))
+    said["exams"]["domain"]["rotate"] = True
+    file.write_text(json.dumps(said), encoding="utf-8")
+    assert tokka("run", project).code == 0
+    build = prepare(load_project(project), listener)
+    candidate = load_candidate(build, "rag")
+    models, before = Models(build), len(service.asked)
+    try:
+        found = reexamine(build, candidate, export(build, candidate, "endpoint"), models)
+    finally:
+        models.close()
+    assert len(service.asked) > before + 6  # a choice once for each of its options
+    assert set(found.same) == {"domain", "retention"} and set(found.same.values()) == {1.0}
+
+
 def test_a_service_is_asked_again_before_it_is_released(
     project: Path, service: Service, tokka: Tell, listener: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
